@@ -1,0 +1,1 @@
+"""The parts of an assistant, each a process of its own."""

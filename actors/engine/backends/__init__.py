@@ -1,0 +1,109 @@
+"""Model libraries behind one interface. A new one is a file here and a line in `BACKENDS`."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from configs.schema import EngineSettings
+from protocol.errors import InvalidSettings, MissingDependency
+from protocol.messages.engine import ChatMessage, Continuation, Sampling
+
+BACKENDS = {
+    "llama_cpp": "actors.engine.backends.llama_cpp:LlamaCpp",
+}
+"""Where each backend is. Imported only when it is chosen: model libraries are heavy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """How much of the prompt has been read, in tokens."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next text: whole tokens, valid UTF-8, never empty."""
+
+    text: str
+    tokens: list[int]
+    """Their ids, or none where the backend could not tell them all."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a generation ended."""
+
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(slots=True)
+class Task:
+    """One generation."""
+
+    messages: Sequence[ChatMessage]
+    sampling: Sampling
+    begun: Continuation | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is known of the model once it is loaded."""
+
+    name: str
+    context_tokens: int
+    """For each slot."""
+
+
+Emit = Callable[[Prefill | Piece], None]
+
+
+class Backend(Protocol):
+    """A model library. `generate` may be called from several threads at once."""
+
+    device: Literal["cpu", "gpu"]
+
+    def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
+        """Load the model file; blocks. ``model`` identifies it (its sha256): token ids of a
+        continuation are used only when they belong to the same one. Called once.
+
+        Raises `EngineFailed` when the file cannot be loaded.
+        """
+        ...
+
+    def generate(self, task: Task, emit: Emit) -> Outcome | None:
+        """Generate; blocks and calls ``emit`` from this thread. Returns None when cancelled,
+        at the latest after one token or one prefill batch.
+
+        Raises `InvalidRequest` (prompt too long: ``prompt_tokens`` and ``context_tokens`` in the
+        details) and `EngineFailed`.
+        """
+        ...
+
+
+def make_backend(name: str) -> Backend:
+    """The backend of this name. Raises `InvalidSettings` or `MissingDependency`."""
+    try:
+        module_name, _, class_name = BACKENDS[name].partition(":")
+    except KeyError:
+        known = ", ".join(sorted(BACKENDS))
+        raise InvalidSettings(f"there is no engine backend {name!r}; there are: {known}") from None
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f'the engine backend {name} needs {error.name}: pip install "noyau[engine]"'
+        ) from None
+    return cast(Backend, getattr(module, class_name)())

@@ -1,0 +1,110 @@
+"""The base of every actor: what it is given, what it may override, how it says what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from actors.kernel.handlers import handles
+from actors.kernel.hooks import Hooks
+from configs.incarnation import Incarnation
+from protocol.caller import Caller
+from protocol.clock import Clock
+from protocol.errors import ActorDied, InvalidSettings
+from protocol.lifecycle import ActorState
+from protocol.messages.actor import Ping, Pong
+from protocol.messages.supervisor import Activity, Happened
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What the host gives an actor."""
+
+    incarnation: Incarnation
+    caller: Caller
+    clock: Clock
+    changed: Callable[[], None]
+    """Tell the supervisor at once that something about the actor changed."""
+
+
+class Actor:
+    """One part of the assistant. Subclass it, add ``@handles(Message)`` methods, name the class
+    in ``[actors.NAME]``: that is all.
+
+    Everything runs on one event loop's thread; what blocks belongs into a thread of its own.
+    """
+
+    hooks: ClassVar[list[Hooks]] = []
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.incarnation = surroundings.incarnation
+        self.name = surroundings.incarnation.name
+        self.epoch = surroundings.incarnation.epoch
+        self.caller = surroundings.caller
+        self.clock = surroundings.clock
+        self.log = structlog.get_logger(self.name)
+        self.state = ActorState.STARTING
+        self.activity = Activity()
+        self.reason = ""
+        """Why it cannot go on, where it cannot: shown to people."""
+        self.info: dict[str, Any] = {}
+        """What callers may want to know of it: travels with the directory."""
+        self.progress = 0
+        self._changed = surroundings.changed
+
+    # --- override these -------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Called once, before READY; pings are answered meanwhile. Raise a `NoyauError` to say
+        that it cannot start: a `SetupError` is final, any other is tried again with backoff."""
+
+    async def on_stop(self) -> None:
+        """Called once, after the last conversation is over. Not called on SIGKILL: whatever must
+        be true after a crash has to be true at every moment."""
+
+    # --- use these ------------------------------------------------------------------------
+
+    def options(self, model: type[Options]) -> Options:
+        """The actor's own settings, validated. Raises `InvalidSettings` with all errors."""
+        try:
+            return model.model_validate(self.incarnation.options)
+        except ValidationError as error:
+            found = "; ".join(
+                f"actors.{self.name}.settings.{'.'.join(map(str, e['loc']))}: {e['msg']}"
+                for e in error.errors(include_url=False, include_input=False)
+            )
+            raise InvalidSettings(found) from None
+
+    def say(self, what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+        """Say what the actor is doing. A new ``what`` is told at once, numbers with the next
+        heartbeat."""
+        news = what != self.activity.what
+        self.activity = Activity(what=what, done=done, total=total, unit=unit)
+        if news:
+            self._changed()
+
+    def progressed(self, units: int = 1) -> None:
+        """Work was done: what is slow but alive shows by this."""
+        self.progress += units
+
+    def changed(self) -> None:
+        """Tell the supervisor at once (of ``info`` or ``reason``), not with the next heartbeat."""
+        self._changed()
+
+    def publish(self, what: str, text: str, **data: Any) -> None:
+        """Tell everybody who watches events. Lost only with the supervisor itself."""
+        try:
+            self.caller.tell_supervisor(Happened(what=what, actor=self.name, text=text, data=data))
+        except ActorDied as error:
+            self.log.warning("event_not_sent", what=what, error=error.message)
+
+    @handles(Ping, always=True)
+    def ping(self, message: Ping) -> Pong:
+        """Answer at once, whatever the state."""
+        return Pong(name=self.name, epoch=self.epoch, payload=message.payload)

@@ -1,0 +1,193 @@
+"""The main of every actor process: starts the actor, keeps it beating, drains it, ends it.
+
+::
+
+    listen ─► hello ─► on_start ─► READY ─► (SIGTERM) drain ─► on_stop ─► end of process
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import structlog
+
+from actors.kernel.actor import Actor, Surroundings
+from actors.kernel.logs import log_to
+from actors.kernel.registry import load_actor
+from actors.kernel.serving import Server
+from configs.incarnation import Incarnation
+from protocol.backoff import Backoff
+from protocol.caller import Caller, Identity
+from protocol.clock import MonotonicClock
+from protocol.codec import Codec
+from protocol.errors import ActorDied, NoyauError, SetupError
+from protocol.lifecycle import ActorState
+from protocol.messages.supervisor import Activity, Heartbeat
+from protocol.transport import ZmqTransport
+
+EXIT_OK = 0
+EXIT_DEFECT = 70
+"""The actor raised what it should not (EX_SOFTWARE of sysexits.h)."""
+EXIT_SETUP = 78
+"""It cannot start as it was told to, and trying again cannot help (EX_CONFIG)."""
+
+START_RETRY = Backoff(first_s=2.0, factor=2.0, max_s=30.0)
+"""How long an actor that could not start for a reason that may pass (no network) waits."""
+
+log = structlog.get_logger("host")
+
+
+class Host:
+    """One actor's process, on its event loop."""
+
+    def __init__(self, incarnation: Incarnation) -> None:
+        self._incarnation = incarnation
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        self._clock = MonotonicClock()
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, actor_class: type[Actor]) -> int:
+        """Live one life. Returns the process's exit code."""
+        spec = self._incarnation
+        limit = spec.settings.limits.max_frame_bytes
+        transport = ZmqTransport()
+        identity = Identity(spec.name, spec.epoch, spec.secret)
+        caller = Caller(
+            transport, spec.supervisor_endpoint,
+            identity=identity, clock=self._clock, codec=Codec(limit), reconnects=False,
+        )  # fmt: skip
+        # Nothing outlives the supervisor: whatever else should have ended this process, this does.
+        caller.on_supervisor_lost.append(lambda _: os._exit(EXIT_OK))
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        actor = actor_class(Surroundings(spec, caller, self._clock, self._news.set))
+        server = Server(
+            actor, name=spec.name, epoch=spec.epoch, secret=spec.secret, clock=self._clock,
+            codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
+            max_open_per_peer=spec.settings.limits.max_open_conversations_per_peer,
+        )  # fmt: skip
+        caller.on_death.append(lambda death: server.peer_died(death.epoch))
+        server.attach(transport.listen(spec.endpoint, server.on_frame))
+        caller.open()
+        beating = self._loop.create_task(self._beat(actor, server, caller))
+        code = await self._live(actor, server)
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+        self._send_heartbeat(actor, server, caller)
+        caller.close()
+        transport.close()
+        return code
+
+    async def _live(self, actor: Actor, server: Server) -> int:
+        starting = self._loop.create_task(self._start(actor))
+        stopping = self._loop.create_task(self._stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+        elif starting.result() != EXIT_OK:
+            stopping.cancel()
+            return starting.result()
+        await stopping
+        actor.state = ActorState.DRAINING
+        self._news.set()
+        # The supervisor's patience ends at drain_timeout_s; ours a little earlier, so that what
+        # is still open gets its typed error from here.
+        patience = self._incarnation.settings.supervisor.drain_timeout_s * 0.8
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.idle.wait(), patience)
+        await server.stop()
+        await actor.on_stop()
+        actor.state = ActorState.STOPPED
+        return EXIT_OK
+
+    async def _start(self, actor: Actor) -> int:
+        """Bring the actor to READY; tries again while the reason may pass."""
+        attempt = 0
+        while True:
+            try:
+                await actor.on_start()
+            except SetupError as error:
+                return self._cannot(actor, error)
+            except NoyauError as error:
+                delay = START_RETRY.ceiling(attempt)
+                attempt += 1
+                actor.reason = f"{error.message} (tried {attempt}x, again in {delay:g} s)"
+                actor.activity = Activity(what="waiting to try again")
+                self._news.set()
+                log.warning("start_failed", code=error.code, error=error.message, again_in_s=delay)
+                await asyncio.sleep(delay)
+            else:
+                actor.reason = ""
+                actor.activity = Activity()
+                actor.state = ActorState.READY
+                self._news.set()
+                return EXIT_OK
+
+    def _cannot(self, actor: Actor, error: NoyauError) -> int:
+        actor.reason = error.message
+        log.error("cannot_start", code=error.code, error=error.message)
+        return EXIT_SETUP
+
+    async def _beat(self, actor: Actor, server: Server, caller: Caller) -> None:
+        interval = self._incarnation.settings.supervisor.heartbeat_interval_s
+        while True:
+            self._send_heartbeat(actor, server, caller)
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), interval)
+
+    def _send_heartbeat(self, actor: Actor, server: Server, caller: Caller) -> None:
+        server.tally.progress = actor.progress
+        heartbeat = Heartbeat(
+            state=actor.state, counters=server.counters(), activity=actor.activity,
+            reason=actor.reason, info=actor.info,
+        )  # fmt: skip
+        try:
+            caller.tell_supervisor(heartbeat)
+        except ActorDied as error:
+            # The loss of the supervisor's link ends this process by itself.
+            log.warning("heartbeat_not_sent", error=error.message)
+
+
+async def _main(incarnation: Incarnation) -> int:
+    try:
+        actor_class = load_actor(incarnation.class_path)
+    except SetupError as error:
+        return await _report_setup_error(incarnation, error)
+    return await Host(incarnation).run(actor_class)
+
+
+async def _report_setup_error(incarnation: Incarnation, error: SetupError) -> int:
+    """Run an actor that can do nothing but say why: so the supervisor learns the reason."""
+
+    class Unstartable(Actor):
+        async def on_start(self) -> None:
+            raise error
+
+    return await Host(incarnation).run(Unstartable)
+
+
+def run(payload: dict[str, Any]) -> NoReturn:
+    """Be the actor that ``payload``, a dumped `Incarnation`, describes. Called after the fork.
+
+    Ends by ``os._exit``: some model libraries abort or hang in an orderly interpreter exit.
+    """
+    incarnation = Incarnation.model_validate(payload)
+    log_to(incarnation.log_path, actor=incarnation.name, epoch=incarnation.epoch, pid=os.getpid())
+    code = EXIT_DEFECT
+    # Not asyncio.run: it would wait for every thread, also one that is stuck in a native call.
+    loop = asyncio.new_event_loop()
+    try:
+        code = loop.run_until_complete(_main(incarnation))
+    except Exception as error:
+        log.critical("actor_crashed", exc_info=error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,444 @@
+"""The answering side of all conversations: frames in, handlers run, answers out.
+
+The way of one frame: decoded, looked up, allowed?, ready?, validated, handled. Whatever goes
+wrong on the way is a typed error to the sender and a count; nothing ends the process. Each
+conversation's key is (connection, message id): nobody can touch another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from actors.kernel.handlers import Handler, Shape, handlers_of
+from actors.kernel.hooks import Hooks
+from actors.kernel.peers import PeerInfo, Peers
+from protocol.clock import Clock
+from protocol.codec import Codec
+from protocol.context import CURRENT, CallContext
+from protocol.conversation import ASK, INITIAL_CREDIT, STREAM, Conversation, Outflow, State, Step
+from protocol.envelope import NO_ID, Envelope, Kind
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    MalformedFrame,
+    NotAllowed,
+    NoyauError,
+    Overloaded,
+    ProtocolError,
+    RequestError,
+    UnknownOperation,
+)
+from protocol.lifecycle import ActorState
+from protocol.messages.actor import Counters, Hello
+from protocol.messages.base import Message, Operation, Stream
+from protocol.ports import Listener
+from protocol.timers import Timers
+
+MAX_OPEN_PER_PEER = 1024
+"""Conversations one connection may have open; more get `Overloaded`."""
+
+log = structlog.get_logger("kernel")
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One conversation at the answering end."""
+
+    peer: bytes
+    id: bytes
+    operation: str
+    context: CallContext
+    info: PeerInfo | None
+    """Which actor asks; None for a client."""
+    conversation: Conversation
+    handler: Handler
+    began: float = 0.0
+    bucket: int = -1
+    task: asyncio.Task[None] | None = None
+    verdict: NoyauError | None = None
+    """Why the task is being cancelled, where it is."""
+    outflow: Outflow | None = None
+    credit: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is counted; see `protocol.messages.actor.Counters`."""
+
+    handled: int = 0
+    failed: int = 0
+    rejected: int = 0
+    late: int = 0
+    progress: int = 0
+
+
+class Server:
+    """Answers for one endpoint. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        owner: object,
+        *,
+        name: str,
+        epoch: str,
+        secret: bytes,
+        clock: Clock,
+        codec: Codec | None = None,
+        hooks: list[Hooks] | None = None,
+        state: Callable[[], ActorState] = lambda: ActorState.READY,
+        max_open_per_peer: int = MAX_OPEN_PER_PEER,
+    ) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.peers = Peers(secret)
+        self.tally = Tally()
+        self.idle = asyncio.Event()
+        """Set while no conversation is open."""
+        self.idle.set()
+        self._table = handlers_of(owner)
+        self._clock = clock
+        self._codec = codec or Codec()
+        self._hooks = hooks or []
+        self._state = state
+        self._max_open = max_open_per_peer
+        self._loop = asyncio.get_running_loop()
+        self._timers = Timers(clock, self._loop)
+        self._open: dict[tuple[bytes, bytes], Request] = {}
+        self._per_peer: dict[bytes, int] = {}
+        self._listener: Listener | None = None
+        self._closed = False
+
+    def attach(self, listener: Listener) -> None:
+        """The listener to answer through. Frames may come as soon as it exists."""
+        self._listener = listener
+
+    @property
+    def in_flight(self) -> int:
+        """Conversations open now."""
+        return len(self._open)
+
+    def counters(self) -> Counters:
+        """A snapshot for a heartbeat."""
+        t = self.tally
+        return Counters(
+            handled=t.handled, failed=t.failed, in_flight=self.in_flight, rejected=t.rejected,
+            late=t.late, progress=t.progress,
+        )  # fmt: skip
+
+    # --- frames in ------------------------------------------------------------------------
+
+    def on_frame(self, peer: bytes, frame: bytes) -> None:
+        """Take one frame of one connection. Never raises."""
+        if self._closed:
+            return
+        try:
+            envelope = self._codec.decode(frame)
+        except ProtocolError as error:
+            conversation = error.conversation if isinstance(error, MalformedFrame) else b""
+            self._refuse(peer, conversation or NO_ID, "", error)
+            return
+        kind = envelope.kind
+        try:
+            if kind == Kind.REQUEST:
+                self._on_request(peer, envelope)
+            elif kind in (Kind.CANCEL, Kind.CREDIT):
+                self._on_note(peer, envelope)
+            elif kind in (Kind.EVENT, Kind.HEARTBEAT):
+                self._on_event(peer, envelope)
+            else:
+                raise MalformedFrame(f"a {Kind(kind).name.lower()} was not asked for here")
+        except NoyauError as error:
+            self._refuse(peer, envelope.id, envelope.operation, error)
+
+    def _refuse(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
+        self.tally.rejected += 1
+        log.warning("refused", operation=operation, code=error.code, error=error.message)
+        for hook in self._hooks:
+            self._run_hook(hook.on_refused, peer, error)
+        self._send(peer, Envelope(conversation, Kind.ERROR, operation, body=error.to_body()))
+
+    def _find(self, peer: bytes, envelope: Envelope) -> Handler:
+        handler = self._table.get(envelope.operation)
+        if handler is None:
+            raise UnknownOperation(f"{self.name} has no operation {envelope.operation!r}")
+        needed, has = handler.model.role, self.peers.role(peer)
+        if has < needed:
+            raise NotAllowed(
+                f"{envelope.operation} needs the role {needed.name.lower()}, "
+                f"this connection has {has.name.lower()}"
+            )
+        return handler
+
+    def _on_event(self, peer: bytes, envelope: Envelope) -> None:
+        if envelope.operation == Hello.operation:
+            self.peers.hello(peer, Hello.from_body(envelope.body))
+            return
+        handler = self._find(peer, envelope)
+        message = handler.model.from_body(envelope.body)
+        request = Request(
+            peer, envelope.id, envelope.operation, CallContext(envelope.correlation),
+            self.peers.info(peer), Conversation(ASK), handler,
+        )  # fmt: skip
+        try:
+            self._call(request, message)
+        except NoyauError as error:
+            # Nobody waits for the outcome of an event: it is the receiver's own problem.
+            self.tally.failed += 1
+            log.error("event_failed", operation=envelope.operation, error=error.message)
+
+    def _on_note(self, peer: bytes, envelope: Envelope) -> None:
+        request = self._open.get((peer, envelope.id))
+        if request is None:
+            self.tally.late += 1
+        elif envelope.kind == Kind.CANCEL:
+            self._stop(request, Step.CANCEL, Cancelled("the caller took the request back"))
+        else:
+            request.conversation.take(Step.CREDIT)
+            if request.outflow is not None:
+                request.outflow.credit(envelope.sequence)
+                request.credit.set()
+
+    def _on_request(self, peer: bytes, envelope: Envelope) -> None:
+        handler = self._find(peer, envelope)
+        state = self._state()
+        if state is not ActorState.READY and not handler.always:
+            raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name)
+        if (peer, envelope.id) in self._open:
+            raise MalformedFrame("a conversation with this id is open already")
+        if self._per_peer.get(peer, 0) >= self._max_open:
+            raise Overloaded(
+                f"this connection has {self._max_open} conversations open", retry_after_s=0.1
+            )
+        message = handler.model.from_body(envelope.body)
+        now = self._clock.now()
+        deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
+        streaming = handler.shape is Shape.STREAM
+        request = Request(
+            peer, envelope.id, envelope.operation,
+            CallContext(envelope.correlation, deadline, envelope.priority),
+            self.peers.info(peer), Conversation(STREAM if streaming else ASK), handler, now,
+        )  # fmt: skip
+        for hook in self._hooks:
+            self._run_hook(hook.before_handle, request, message)
+        if handler.shape is Shape.PLAIN:
+            self._answer_plainly(request, message)
+        else:
+            self._begin(request, message)
+
+    # --- plain handlers: no task, no timer --------------------------------------------------
+
+    def _call(self, request: Request, message: Operation) -> object:
+        """Run the handler in the request's context. Whatever it raises becomes a NoyauError."""
+        token = CURRENT.set(request.context)
+        try:
+            if request.handler.takes_request:
+                return request.handler.call(message, request)
+            return request.handler.call(message)
+        except NoyauError:
+            raise
+        except Exception as error:
+            raise self._defect(request, error) from error
+        finally:
+            CURRENT.reset(token)
+
+    def _answer_plainly(self, request: Request, message: Operation) -> None:
+        error: NoyauError | None = None
+        try:
+            reply = self._call(request, message)
+            self._send(
+                request.peer, Envelope(request.id, Kind.REPLY, request.operation, body=reply)
+            )
+        except NoyauError as raised:
+            error = raised
+            self._send_error(request, error)
+        self._count(request, message, error)
+
+    # --- coroutines and streams: a task and a deadline --------------------------------------
+
+    def _begin(self, request: Request, message: Operation) -> None:
+        key = (request.peer, request.id)
+        self._open[key] = request
+        self._per_peer[request.peer] = self._per_peer.get(request.peer, 0) + 1
+        self.idle.clear()
+        if request.handler.shape is Shape.STREAM:
+            request.outflow = Outflow(INITIAL_CREDIT)
+        if request.context.deadline is not None:
+            request.bucket = self._timers.file(
+                request.context.deadline, key, lambda: self._out_of_time(request)
+            )
+        request.task = self._loop.create_task(self._work(request, message))
+
+    async def _work(self, request: Request, message: Operation) -> None:
+        CURRENT.set(request.context)
+        error: NoyauError | None = None
+        try:
+            if request.handler.shape is Shape.STREAM:
+                await self._stream(request, message)
+            else:
+                await self._reply(request, message)
+        except NoyauError as raised:
+            error = raised
+        except asyncio.CancelledError:
+            error = request.verdict or ActorUnavailable(f"{self.name} is stopping")
+        except Exception as raised:  # noqa: BLE001 - the boundary: a defect must not end the actor
+            error = self._defect(request, raised)
+        if error is not None and request.conversation.state is State.OPEN:
+            self._send_error(request, error)
+        self._finish(request)
+        self._count(request, message, error)
+
+    def _arguments(self, request: Request, message: Operation) -> tuple[object, ...]:
+        return (message, request) if request.handler.takes_request else (message,)
+
+    async def _reply(self, request: Request, message: Operation) -> None:
+        reply = await request.handler.call(*self._arguments(request, message))
+        request.conversation.take(Step.REPLY)
+        self._send(request.peer, Envelope(request.id, Kind.REPLY, request.operation, body=reply))
+
+    async def _stream(self, request: Request, message: Operation) -> None:
+        assert request.outflow is not None
+        assert isinstance(message, Stream)
+        end_type = message.end_type()
+        chunks: AsyncGenerator[Message, None] = request.handler.call(
+            *self._arguments(request, message)
+        )
+        try:
+            async for chunk in chunks:
+                if isinstance(chunk, end_type):
+                    self._send_end(request, chunk)
+                    return
+                await self._send_chunk(request, request.outflow, chunk)
+        finally:
+            # Now, not when the collector finds it: whatever it holds must be let go.
+            await chunks.aclose()
+        raise InternalError(f"{request.operation} stopped without saying how it ended")
+
+    async def _send_chunk(self, request: Request, outflow: Outflow, chunk: Message) -> None:
+        while not outflow.open:
+            request.credit.clear()
+            await request.credit.wait()
+        request.conversation.take(Step.CHUNK)
+        self._deliver(
+            request,
+            Envelope(
+                request.id, Kind.CHUNK, request.operation, sequence=outflow.number(), body=chunk
+            ),
+        )
+
+    def _send_end(self, request: Request, end: Message) -> None:
+        assert request.outflow is not None
+        request.conversation.take(Step.END)
+        count = request.outflow.next
+        self._deliver(
+            request, Envelope(request.id, Kind.END, request.operation, sequence=count, body=end)
+        )
+
+    def _finish(self, request: Request) -> None:
+        key = (request.peer, request.id)
+        if self._open.pop(key, None) is None:
+            return
+        if request.bucket >= 0:
+            self._timers.remove(request.bucket, key)
+        left = self._per_peer[request.peer] - 1
+        if left:
+            self._per_peer[request.peer] = left
+        else:
+            del self._per_peer[request.peer]
+        if not self._open:
+            self.idle.set()
+
+    # --- the ways a conversation is ended from outside ---------------------------------------
+
+    def _stop(self, request: Request, step: Step, verdict: NoyauError) -> None:
+        if request.conversation.state is State.OPEN:
+            if step is Step.DEADLINE:
+                self._send_error(request, verdict)
+            request.conversation.take(step)
+            request.verdict = verdict
+            if request.task is not None:
+                request.task.cancel()
+
+    def _out_of_time(self, request: Request) -> None:
+        self._stop(
+            request, Step.DEADLINE, DeadlineExceeded(f"no end of {request.operation} in time")
+        )
+
+    def peer_died(self, epoch: str) -> None:
+        """An actor died: what it had asked for is not waited for any more."""
+        gone = set(self.peers.forget(epoch))
+        for request in list(self._open.values()):
+            if request.peer in gone:
+                self._stop(request, Step.DEATH, Cancelled("the caller died"))
+
+    async def stop(self) -> None:
+        """End what is still open with `ActorUnavailable`, and answer nothing more."""
+        requests = list(self._open.values())
+        for request in requests:
+            if request.task is not None:
+                request.task.cancel()
+        tasks = [request.task for request in requests if request.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closed = True
+        self._timers.close()
+
+    # --- out ----------------------------------------------------------------------------------
+
+    def _defect(self, request: Request, error: Exception) -> InternalError:
+        log.error(
+            "handler_raised", operation=request.operation,
+            correlation=request.context.correlation.hex(), exc_info=error,
+        )  # fmt: skip
+        return InternalError(f"{self.name}: {request.operation} failed: {error!r:.300}")
+
+    def _send_error(self, request: Request, error: NoyauError) -> None:
+        if request.conversation.state is State.OPEN and not isinstance(error, Cancelled):
+            self._send(
+                request.peer,
+                Envelope(request.id, Kind.ERROR, request.operation, body=error.to_body()),
+            )
+
+    def _deliver(self, request: Request, envelope: Envelope) -> None:
+        """Send a part of a stream. A peer that is gone cancels it: nobody reads any more."""
+        self._transmit(request.peer, envelope)
+
+    def _send(self, peer: bytes, envelope: Envelope) -> None:
+        """Send an answer. A peer that is gone by now needs none."""
+        try:
+            self._transmit(peer, envelope)
+        except ActorDied:
+            self.tally.late += 1
+        except Overloaded as error:
+            # The peer asks faster than it reads answers; its own deadline tells it the rest.
+            self.tally.rejected += 1
+            log.warning("answer_not_sent", operation=envelope.operation, error=error.message)
+
+    def _transmit(self, peer: bytes, envelope: Envelope) -> None:
+        if self._listener is None:
+            raise ActorDied("not listening yet")
+        self._listener.send(
+            peer, self._codec.encode(envelope._replace(source=self.name, epoch=self.epoch))
+        )
+
+    def _count(self, request: Request, message: Operation, error: NoyauError | None) -> None:
+        if error is None:
+            self.tally.handled += 1
+        elif isinstance(error, RequestError | Cancelled):
+            # The caller's mistake or wish is no failure of ours.
+            self.tally.handled += 1
+        else:
+            self.tally.failed += 1
+        for hook in self._hooks:
+            self._run_hook(hook.after_handle, request, message, error)
+
+    def _run_hook(self, hook: Callable[..., None], *arguments: object) -> None:
+        try:
+            hook(*arguments)
+        except Exception as error:
+            log.error("hook_raised", hook=getattr(hook, "__qualname__", "?"), exc_info=error)

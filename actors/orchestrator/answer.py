@@ -1,0 +1,106 @@
+"""An answer in the making: the text so far, the seams in it, and how it was made. Pure.
+
+It holds all that is needed to go on with another engine, or another incarnation of this one, and
+to say afterwards what happened. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from protocol.errors import EngineFailed, NoyauError
+from protocol.messages.engine import Continuation, Generated, Tokens
+from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Text
+
+
+class AnswerInProgress:
+    """One query's answer."""
+
+    def __init__(self, query: str, now: float, max_losses: int, begun: Begun | None = None) -> None:
+        self._query = query
+        self._began = now
+        self._max_losses = max_losses
+        self._text: list[str] = [begun.text] if begun is not None and begun.text else []
+        self._length = len(begun.text) if begun is not None else 0
+        # Ids are exact only while all text came with them, from one model.
+        self._tokens: list[int] | None = None if self._text else []
+        self._model = ""
+        self._count = 0
+        self._losses = 0
+        self._seams: list[Seam] = list(begun.seams) if begun is not None else []
+        self._engines: list[EngineUse] = []
+        self._first_at: float | None = None
+        self._admitted_at = now
+        self._lost_at: float | None = None
+        self._pending: Seam | None = None
+        if begun is not None:
+            self._lost_at = now - begun.gap_ms / 1000
+            self._pending = Seam(position=self._length, lost=begun.lost, reason=begun.reason)
+
+    def admitted(self, now: float) -> None:
+        """It has a slot; the waiting is over."""
+        self._admitted_at = now
+
+    def continuation(self) -> Continuation | None:
+        """What an engine is to go on with, or None at the beginning."""
+        if not self._text:
+            return None
+        return Continuation(text="".join(self._text), tokens=self._tokens or [], model=self._model)
+
+    def take(self, piece: Tokens, now: float, model: str = "") -> Text:
+        """A piece from the engine that runs ``model``; returns what the client gets."""
+        seam = self._close_seam(now)
+        if self._first_at is None:
+            self._first_at = now
+        if self._tokens is not None and piece.tokens and self._model in ("", model):
+            self._tokens.extend(piece.tokens)
+            self._model = model
+        else:
+            self._tokens = None
+        self._text.append(piece.text)
+        self._length += len(piece.text)
+        self._count += piece.count
+        return Text(text=piece.text, count=piece.count, seam=seam)
+
+    def _close_seam(self, now: float) -> Seam | None:
+        if self._pending is None or self._lost_at is None:
+            return None
+        gap_ms = (now - self._lost_at) * 1000
+        seam = self._pending.model_copy(update={"gap_ms": round(gap_ms, 1)})
+        self._seams.append(seam)
+        self._pending = self._lost_at = None
+        return seam
+
+    def lost(self, engine: str, loss: NoyauError, now: float) -> None:
+        """The engine is gone before its end. Raises `EngineFailed` when that was once too often.
+
+        An answer that had not begun has no seam: nobody can see one.
+        """
+        self._losses += 1
+        if self._losses > self._max_losses:
+            raise EngineFailed(
+                f"gave up after {self._losses} lost engines, last {engine}: {loss.message}",
+                position=self._length,
+            )
+        if self._length and self._pending is None:
+            self._lost_at = now
+            self._pending = Seam(position=self._length, lost=engine, reason=loss.message)
+
+    def finish(self, engine: str, end: Generated, now: float) -> Answered:
+        """The engine said that the answer is complete."""
+        # An engine lost after its last piece and before its end leaves a seam with nothing
+        # behind it.
+        self._close_seam(now)
+        self._engines.append(
+            EngineUse(
+                engine=engine, device=end.device, model_name=end.model_name,
+                prompt_tokens=end.prompt_tokens, completion_tokens=end.completion_tokens,
+                prefill_ms=round(end.prefill_ms, 1), decode_ms=round(end.decode_ms, 1),
+                tokens_per_s=round(end.tokens_per_s, 1),
+            )
+        )  # fmt: skip
+        first = None if self._first_at is None else round((self._first_at - self._began) * 1000, 1)
+        return Answered(
+            query=self._query, finish_reason=end.finish_reason, engines=self._engines,
+            seams=self._seams, tokens=self._count,
+            queued_ms=round((self._admitted_at - self._began) * 1000, 1),
+            first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),
+        )  # fmt: skip

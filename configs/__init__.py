@@ -1,0 +1,43 @@
+"""Settings: their one description, where they come from, and the run folder they name."""
+
+from configs.describe import SettingDescription, describe_settings
+from configs.fields import RESERVED_NAMES
+from configs.layers import SettingProblem
+from configs.load import load_settings
+from configs.paths import EPOCH_CHARACTERS, prepare_run_folder
+from configs.schema import (
+    ACTOR_SETTINGS,
+    ActorEntry,
+    DataSettings,
+    EngineSettings,
+    LimitSettings,
+    OrchestratorSettings,
+    QuerySettings,
+    RestartSettings,
+    RunSettings,
+    Settings,
+    StorageSettings,
+    SupervisorSettings,
+)
+
+__all__ = [
+    "ACTOR_SETTINGS",
+    "EPOCH_CHARACTERS",
+    "RESERVED_NAMES",
+    "ActorEntry",
+    "DataSettings",
+    "EngineSettings",
+    "LimitSettings",
+    "OrchestratorSettings",
+    "QuerySettings",
+    "RestartSettings",
+    "RunSettings",
+    "SettingDescription",
+    "SettingProblem",
+    "Settings",
+    "StorageSettings",
+    "SupervisorSettings",
+    "describe_settings",
+    "load_settings",
+    "prepare_run_folder",
+]

@@ -1,0 +1,75 @@
+"""The building blocks of the settings: their base model and the types that check themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+RESERVED_NAMES = ("spawner", "supervisor")
+"""Names no actor may have: their sockets and log files are the runtime's own."""
+
+# A double underscore is left out on purpose: it is what nests names in environment variables.
+_ACTOR_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def wrong(problem: str, remedy: str) -> PydanticCustomError:
+    """An error of a validator that says by itself what is wrong and what would be right."""
+    context = {"problem": problem, "remedy": remedy}
+    return PydanticCustomError("wrong", "{problem}; {remedy}", context)
+
+
+def default_data_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """``$XDG_DATA_HOME/noyau``, or ``~/.local/share/noyau``."""
+    base = _xdg("XDG_DATA_HOME", environ)
+    return base / "noyau" if base else Path.home() / ".local" / "share" / "noyau"
+
+
+def _xdg(variable: str, environ: Mapping[str, str] | None) -> Path | None:
+    # The XDG base directory specification: an empty or relative one counts as unset.
+    path = Path((os.environ if environ is None else environ).get(variable, ""))
+    return path if path.is_absolute() else None
+
+
+def _absolute(path: Path) -> Path:
+    # Processes with other working folders read the same settings, so a path must mean one place.
+    if path == Path():
+        raise wrong("the path is empty", "give a folder or file, such as /srv/noyau")
+    return path.expanduser().absolute()
+
+
+def _actor_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise wrong(f"{name} is the runtime's own process", "give the actor another name")
+    if not _ACTOR_NAME.fullmatch(name):
+        raise wrong(
+            f"{name!r} is no actor name",
+            "use lower-case letters, digits and single underscores, such as cpu_engine",
+        )
+    return name
+
+
+def _class_path(text: str) -> str:
+    if not _CLASS_PATH.fullmatch(text):
+        raise wrong(f"{text!r} names no class", 'write "package.module:Class"')
+    return text
+
+
+# Strict models take no text for a path, and text is all that TOML has.
+LocalPath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+ActorName = Annotated[str, AfterValidator(_actor_name)]
+ClassPath = Annotated[str, AfterValidator(_class_path)]
+
+
+class Section(BaseModel):
+    """Base of all settings: frozen, no unknown names, no silent conversion, no nan or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )

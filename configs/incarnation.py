@@ -1,0 +1,47 @@
+"""What the supervisor hands to a process it starts: who it is, and all it needs to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from configs.schema import Settings
+from protocol.endpoints import endpoint
+
+
+class Incarnation(BaseModel):
+    """One life of one actor. It reaches the process through the fork, never by environment or
+    command line, where others could read the secret."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    epoch: str
+    """``BOOT-COUNTER``: different for every process the supervisor ever starts."""
+    class_path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The actor's own settings."""
+    settings: Settings
+    secret: bytes = Field(repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return endpoint(self.settings.run.folder, self.name, self.epoch)
+
+    @property
+    def supervisor_endpoint(self) -> str:
+        """Where the supervisor listens."""
+        return endpoint(self.settings.run.folder, "supervisor")
+
+    @property
+    def log_path(self) -> Path:
+        """Its log: JSON lines."""
+        return self.settings.data.logs_folder / f"{self.name}.jsonl"
+
+    @property
+    def output_path(self) -> Path:
+        """Whatever it or a library prints."""
+        return self.settings.data.logs_folder / f"{self.name}.out"

@@ -1,0 +1,403 @@
+"""The one description of every setting: its type, unit, bounds, default and the reason for it.
+
+All models are frozen, refuse names they do not know and convert nothing silently: ``true`` is no
+number and ``"2"`` is no 2. Where a value may come from, and in which order, is told in `load.py`;
+the rules that span more than one setting are in `checks.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from configs.checks import ActorView, CrossProblem, check_actors, check_numbers
+from configs.fields import (
+    ActorName,
+    ClassPath,
+    LocalPath,
+    Section,
+    default_data_folder,
+    wrong,
+)
+from protocol.endpoints import xdg_run_folder
+
+
+class RunSettings(Section):
+    """Where the sockets of the running processes are."""
+
+    folder: LocalPath = Field(
+        default_factory=xdg_run_folder,
+        description="Folder of the sockets, kept private (0700). $XDG_RUNTIME_DIR/noyau, because "
+        "that folder is per user and emptied at logout; else /tmp/noyau-<uid>, which is short "
+        "enough for a local socket.",
+    )
+
+
+class DataSettings(Section):
+    """Where everything that outlives a run is."""
+
+    folder: LocalPath = Field(
+        default_factory=default_data_folder,
+        description="Folder of assets, databases and logs. $XDG_DATA_HOME/noyau, else "
+        "~/.local/share/noyau: where desktop systems expect a program's data.",
+    )
+
+    @property
+    def assets_folder(self) -> Path:
+        """Model files and other verified assets."""
+        return self.folder / "assets"
+
+    @property
+    def logs_folder(self) -> Path:
+        """One log file for each process."""
+        return self.folder / "logs"
+
+
+class SupervisorSettings(Section):
+    """How processes are started, watched and stopped."""
+
+    heartbeat_interval_s: float = Field(
+        0.25,
+        ge=0.01,
+        le=60,
+        description="Seconds between two heartbeats of an actor. 0.25: a person sees a change of "
+        "health at once, and four small messages a second cost nothing.",
+    )
+    heartbeat_missed_after_s: float = Field(
+        2.0,
+        ge=0.05,
+        le=600,
+        description="Age in seconds of the last heartbeat after which an actor is shown as "
+        "unhealthy. 2: eight missed in a row, more than a busy machine delays them.",
+    )
+    start_timeout_s: float = Field(
+        20,
+        ge=0.1,
+        le=3600,
+        description="Seconds from spawn to an actor's first hello, before it loads anything. 20: "
+        "importing the libraries takes a second warm, and ten from a cold, slow disk. Loading a "
+        "model comes after the hello and has no limit.",
+    )
+    drain_timeout_s: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="Seconds an actor has from SIGTERM to SIGKILL to finish or hand back its "
+        "work. 5: below the 10 that service managers commonly give the whole program.",
+    )
+    spawn_timeout_s: float = Field(
+        3,
+        ge=0.1,
+        le=600,
+        description="Seconds within which the spawner must answer before it is replaced. 3: a "
+        "fork takes milliseconds, so this is already a stopped or lost process.",
+    )
+
+
+class RestartSettings(Section):
+    """When a process that died is started again, and when no longer (restart intensity)."""
+
+    backoff_first_s: float = Field(
+        0.1,
+        ge=0.001,
+        le=3600,
+        description="Seconds before the second restart in a row; the first is immediate. 0.1: "
+        "long enough not to spin, too short to be noticed.",
+    )
+    backoff_factor: float = Field(
+        2,
+        ge=1,
+        le=10,
+        description="How many times longer each further wait is. 2: the usual doubling, which "
+        "reaches the longest wait in seven steps.",
+    )
+    backoff_max_s: float = Field(
+        10,
+        ge=0.001,
+        le=3600,
+        description="Longest wait in seconds. 10: whoever has mended the cause does not want to "
+        "wait longer for the next try.",
+    )
+    stable_s: float = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="Seconds an incarnation must have been READY to count as stable, so that its "
+        "next restart is immediate again. 1: a crash at load shows itself earlier.",
+    )
+    max_restarts: int = Field(
+        8,
+        ge=0,
+        le=10_000,
+        description="Restarts allowed within the window; one more and the actor is `failed`. 8: "
+        "repeated kills by a test or a tight memory limit pass, a crash loop does not.",
+    )
+    window_s: float = Field(
+        30,
+        ge=0.1,
+        le=86_400,
+        description="Length in seconds of the window in which restarts are counted. 30: longer "
+        "than eight restarts with the default backoff take to be seen as one crash loop.",
+    )
+
+
+class LimitSettings(Section):
+    """Bounds of what one peer may send or hold open."""
+
+    max_frame_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=64 * 1024,
+        le=1024 * 1024 * 1024,
+        description="Largest frame in bytes that a process accepts. 8 MiB: any prompt fits many "
+        "times over, and a wrong length cannot exhaust memory.",
+    )
+    max_open_conversations_per_peer: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Open requests and streams one peer may hold at one actor. 1024: a busy "
+        "gateway stays far below it, a leaking client is stopped.",
+    )
+
+
+class QuerySettings(Section):
+    """What a query gets when it does not say otherwise."""
+
+    deadline_s: float = Field(
+        120,
+        ge=0.01,
+        le=86_400,
+        description="Default deadline of a query in seconds. 120: a long answer of a small model "
+        "on a slow CPU fits, a forgotten query does not hold a slot all day.",
+    )
+    max_continuations: int = Field(
+        16,
+        ge=0,
+        le=1000,
+        description="Engine deaths one answer survives by being continued. 16: past the restart "
+        "intensity the engine is `failed` anyway, so more would only hide a crash loop.",
+    )
+    max_waiting: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="Queries that may wait for an engine slot; the next one is refused with "
+        "`overloaded`. 100: more than that would mostly miss their deadline while waiting.",
+    )
+    engines: list[str] = Field(
+        default_factory=lambda: ["cpu_engine"],
+        description="Names of the engine actors, tried in this order. The CPU engine alone, "
+        "because it runs on every machine.",
+    )
+
+
+class StorageSettings(Section):
+    """Settings of ``actors.storage:Storage``."""
+
+    manifest: LocalPath | None = Field(
+        None,
+        description="Path of a manifest file that names the assets, their sources and hashes. "
+        "Unset: the built-in one, which names a small default model.",
+    )
+    stall_timeout_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds without a new byte after which a download counts as stalled and is "
+        "tried again. 120: slow links pause for a minute and recover; there is no limit on the "
+        "whole, however large the file.",
+    )
+
+
+class EngineSettings(Section):
+    """Settings of ``actors.engine:Engine``."""
+
+    backend: str = Field(
+        "llama_cpp",
+        min_length=1,
+        description="Name of the model library's backend. llama_cpp: runs quantised models on "
+        "any CPU.",
+    )
+    model: str = Field(
+        "default",
+        min_length=1,
+        description="Which model: the name of an asset, `default` (the manifest's default), or "
+        "the path of a GGUF file. `default`, so that a first start needs no choice.",
+    )
+    context_tokens: int = Field(
+        8192,
+        ge=128,
+        le=16_777_216,
+        description="Tokens of context, divided among the slots. 8192: 2048 for each of four "
+        "slots, at a memory cost that a small machine has.",
+    )
+    slots: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Answers generated at the same time. 4: batching still gains speed on a CPU "
+        "there, and each answer stays readable while it streams.",
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of the engine. Unset: all cores."
+    )
+    batch_tokens: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="Prompt tokens evaluated in one step. 256: prefill is reported, and can be "
+        "cancelled, once per batch; smaller reacts faster and reads prompts slower.",
+    )
+    prompt_cache_mib: int = Field(
+        256,
+        ge=0,
+        le=1_048_576,
+        description="Memory in MiB for evaluated prompts that later queries may begin with. 256: "
+        "some long conversations of a small model. 0 switches it off.",
+    )
+
+
+class OrchestratorSettings(Section):
+    """Settings of ``actors.orchestrator:Orchestrator``."""
+
+    system_prompt: str | None = Field(
+        None,
+        description="Text put before a conversation that has no system message. Unset: none, so "
+        "that nothing is said in the user's name.",
+    )
+    max_tokens: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Longest answer in tokens when the query names none. 512: about a page, and "
+        "a quarter of a slot's default context.",
+    )
+    temperature: float = Field(
+        0.7,
+        ge=0,
+        le=5,
+        description="Sampling temperature, without unit; 0 always takes the likeliest token. "
+        "0.7: the usual middle between dull and erratic.",
+    )
+    top_p: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the probability mass that is sampled from (nucleus sampling). "
+        "0.95: cuts the unlikely tail only.",
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of the sampler, a whole number without unit. Unset: a fresh one for "
+        "each query.",
+    )
+
+
+ACTOR_SETTINGS: dict[str, type[BaseModel]] = {
+    "actors.storage:Storage": StorageSettings,
+    "actors.engine:Engine": EngineSettings,
+    "actors.orchestrator:Orchestrator": OrchestratorSettings,
+}
+"""The model of each built-in actor's `settings`. Any other class validates its own."""
+
+
+class ActorEntry(Section):
+    """One process: which class it runs, what it needs first, and when it is restarted.
+
+    ``settings`` are plain values (text for a path), complete with defaults for a class that
+    ``ACTOR_SETTINGS`` knows, and as they were given for any other.
+    """
+
+    class_path: ClassPath = Field(
+        alias="class",
+        description="The actor's class as `package.module:Class`. No default: the entry is "
+        "there to name it.",
+    )
+    enabled: bool = Field(
+        True,
+        description="false leaves the actor out as if it had no entry. true, because an entry "
+        "is written to be used.",
+    )
+    needs: list[str] = Field(
+        default_factory=list,
+        description="Names of the actors that must be READY before this one is started. Empty: "
+        "most need nothing.",
+    )
+    restart: Literal["permanent", "transient", "temporary"] = Field(
+        "permanent",
+        description="permanent: always started again; transient: only after a crash; temporary: "
+        "never. permanent, because an actor is meant to be there.",
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="The actor's own settings, described by its class. Empty: all its defaults.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, data: Any) -> Any:
+        # Python code says class_path, files say class; with both, one would be ignored silently.
+        if isinstance(data, dict) and {"class", "class_path"} <= data.keys():
+            raise wrong("class and class_path are the same setting", "write class alone")
+        return data
+
+    @field_validator("settings", mode="after")
+    @classmethod
+    def _fits_its_class(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        model = ACTOR_SETTINGS.get(info.data.get("class_path", ""))
+        return settings if model is None else model.model_validate(settings).model_dump(mode="json")
+
+
+class Settings(Section):
+    """All settings. ``actors`` holds the enabled ones only.
+
+    Raises pydantic's ``ValidationError``; `load_settings` turns that into `InvalidSettings`.
+    """
+
+    run: RunSettings = Field(default_factory=RunSettings, description="The run folder.")
+    data: DataSettings = Field(default_factory=DataSettings, description="The data folder.")
+    supervisor: SupervisorSettings = Field(
+        default_factory=SupervisorSettings, description="Starting, watching and stopping."
+    )
+    restart: RestartSettings = Field(
+        default_factory=RestartSettings, description="Backoff and restart intensity."
+    )
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="Protocol limits.")
+    query: QuerySettings = Field(default_factory=QuerySettings, description="Query defaults.")
+    actors: dict[ActorName, ActorEntry] = Field(description="The processes, by name.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        views = {
+            name: ActorView(enabled=entry.enabled, needs=entry.needs)
+            for name, entry in self.actors.items()
+        }
+        found = check_actors(views, self.query.engines)
+        found += check_numbers(self.model_dump(exclude={"actors"}))
+        if found:
+            raise ValidationError.from_exception_data("Settings", [_detail(one) for one in found])
+        # The dict is this object's own, made by validation, so dropping from it changes no input.
+        for name in [name for name, entry in self.actors.items() if not entry.enabled]:
+            del self.actors[name]
+        return self
+
+
+def _detail(found: CrossProblem) -> InitErrorDetails:
+    # A kind of its own: the loader, which knows who set what, asks for contradictions itself.
+    kind = PydanticCustomError(
+        "contradiction", "{problem}; {remedy}", {"problem": found.problem, "remedy": found.remedy}
+    )
+    return InitErrorDetails(type=kind, loc=found.involved[0], input=None)

@@ -1,0 +1,340 @@
+"""The client of the protocol: ask, stream, and go on where a dead process stopped.
+
+::
+
+    async with Client.connect() as client:
+        answer = await client.ask("Why is the sky blue?")
+        async for piece in client.stream("Tell me a story"):
+            print(piece.text, end="")
+
+`SyncClient` is the same for scripts without async.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, cast, overload
+
+from protocol.caller import RETRY, SUPERVISOR, Caller
+from protocol.endpoints import default_run_folder, endpoint
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    DeadlineExceeded,
+    NotRunning,
+    NoyauError,
+    StreamBroken,
+)
+from protocol.messages.base import Ask, Message, Stream
+from protocol.messages.orchestrator import Answered, Query, Text
+from protocol.messages.supervisor import GetStatus, Status
+from protocol.pending import OutgoingStream
+from protocol.ports import Transport
+from protocol.transport import ZmqTransport
+
+R = TypeVar("R", bound=Message)
+C = TypeVar("C", bound=Message)
+E = TypeVar("E", bound=Message)
+T = TypeVar("T")
+
+DEFAULT_QUERY_S = 120.0
+"""The deadline of a question that names none: a long answer on a slow CPU."""
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer and how it was made."""
+
+    text: str
+    metadata: Answered
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class ResumingStream(Generic[C, E]):
+    """A stream that outlives its receiver: when that dies, its next incarnation goes on.
+
+    Iterate it once. ``end`` is set when the iteration ended normally, which it does only after
+    the receiver's own end. Leave early with ``async with`` or `aclose`.
+    """
+
+    def __init__(self, caller: Caller, target: str, message: Stream[C, E], timeout_s: float):
+        self.end: E | None = None
+        self.received: list[C] = []
+        self.resumed: list[str] = []
+        """Why it had to be resumed, once for each time."""
+        self._caller = caller
+        self._target = target
+        self._message = message
+        self._until = caller.clock.now() + timeout_s
+        self._current: OutgoingStream[C, E] | None = None
+        self._since = 0
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[C]:
+        return self
+
+    async def __anext__(self) -> C:
+        while not self._closed:
+            try:
+                if self._current is None:
+                    self._current = await self._begin(self._message)
+                chunk = await self._current.__anext__()
+            except StopAsyncIteration:
+                self.end = self._current.end if self._current is not None else None
+                raise
+            except (ActorDied, ActorUnavailable, StreamBroken) as loss:
+                await self._resume(loss)
+            else:
+                self.received.append(chunk)
+                return chunk
+        raise StopAsyncIteration
+
+    async def _begin(self, message: Stream[C, E]) -> OutgoingStream[C, E]:
+        left = self._until - self._caller.clock.now()
+        if left <= 0:
+            raise DeadlineExceeded(f"no end of {message.operation} in time")
+        return await self._caller.stream(self._target, message, timeout_s=left)
+
+    async def _resume(self, loss: NoyauError) -> None:
+        """Ask the next incarnation to go on. Raises ``loss`` where nobody can."""
+        lost_at = self._caller.clock.now()
+        self._current = None
+        # An actor that is failed will not be back; one that was only lost will.
+        if isinstance(loss, ActorUnavailable):
+            await self._caller.ready(self._target, self._until)
+        attempt = 0
+        while True:
+            gap_ms = (self._caller.clock.now() - lost_at) * 1000
+            message = self._message.resume_from(self.received[self._since :], str(loss), gap_ms)
+            if message is None or lost_at >= self._until:
+                raise loss
+            # A link that is cut again and again must not become a busy loop.
+            await asyncio.sleep(RETRY.delay(min(attempt + len(self.resumed), 6)))
+            try:
+                self._current = await self._begin(message)
+            except ActorDied:
+                attempt += 1
+                continue
+            self._message, self._since = message, len(self.received)
+            self.resumed.append(str(loss))
+            return
+
+    async def aclose(self) -> None:
+        """Stop: the receiver is told to stop working on it."""
+        self._closed = True
+        if self._current is not None:
+            await self._current.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+class Client:
+    """A connection to a running noyau. Use it as ``async with Client.connect() as client``."""
+
+    def __init__(self, run_folder: Path | None = None, *, connect_s: float = CONNECT_S) -> None:
+        self.run_folder = run_folder or default_run_folder()
+        self._connect_s = connect_s
+        self._caller: Caller | None = None
+        self._transport: Transport | None = None
+
+    @classmethod
+    def connect(cls, run_folder: Path | str | None = None, *, connect_s: float = CONNECT_S) -> Self:
+        """A client of the noyau whose run folder this is (default: see `default_run_folder`)."""
+        return cls(Path(run_folder) if run_folder is not None else None, connect_s=connect_s)
+
+    async def open(self) -> Self:
+        """Connect. Raises `NotRunning`, which says how to start one."""
+        transport = ZmqTransport()
+        caller = Caller(transport, endpoint(self.run_folder, SUPERVISOR))
+        caller.open()
+        try:
+            await caller.connected(self._connect_s)
+        except NotRunning:
+            caller.close()
+            transport.close()
+            raise NotRunning(
+                f"noyau is not running in {self.run_folder}: start it with `noyau up`",
+                run_folder=str(self.run_folder),
+            ) from None
+        self._caller, self._transport = caller, transport
+        return self
+
+    async def close(self) -> None:
+        """Disconnect. Open requests fail with `Cancelled`; their receivers stop."""
+        if self._caller is not None and self._transport is not None:
+            self._caller.close()
+            self._transport.close()
+            self._caller = self._transport = None
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def caller(self) -> Caller:
+        """The connection itself. Raises `NotRunning` before `open` and after `close`."""
+        if self._caller is None:
+            raise NotRunning("the client is not connected: use `async with Client.connect()`")
+        return self._caller
+
+    @overload
+    async def ask(self, message: str | Query, *, timeout_s: float | None = None) -> Answer: ...
+
+    @overload
+    async def ask(
+        self, message: Ask[R], *, to: str | None = None, timeout_s: float | None = None
+    ) -> R: ...
+
+    async def ask(
+        self,
+        message: str | Query | Ask[R],
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer | R:
+        """Ask and wait for the whole answer.
+
+        A string or `Query` is a question to the assistant; any other message goes to the actor
+        that takes it (or to the one named ``to``). ``timeout_s`` is the deadline in seconds.
+        Raises a `NoyauError`; each says whether trying again can help.
+        """
+        if isinstance(message, Ask):
+            target = to or message.receiver()
+            return await self.caller.ask(target, message, timeout_s=timeout_s)
+        async with self.stream(message, timeout_s=timeout_s) as stream:
+            text = "".join([piece.text async for piece in stream])
+        # The iteration ended without an error, which it does only after the end has come.
+        return Answer(text, cast(Answered, stream.end))
+
+    @overload
+    def stream(
+        self, message: str | Query, *, timeout_s: float | None = None
+    ) -> ResumingStream[Text, Answered]: ...
+
+    @overload
+    def stream(
+        self, message: Stream[C, E], *, to: str | None = None, timeout_s: float | None = None
+    ) -> ResumingStream[C, E]: ...
+
+    def stream(
+        self,
+        message: str | Stream[Any, Any],
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+    ) -> ResumingStream[Any, Any]:
+        """Ask and read the answer piece by piece, as it is made; see `ResumingStream`."""
+        request = Query(text=message) if isinstance(message, str) else message
+        timeout_s = DEFAULT_QUERY_S if timeout_s is None else timeout_s
+        return ResumingStream(self.caller, to or request.receiver(), request, timeout_s)
+
+    async def status(self) -> Status:
+        """How the system and each of its actors does."""
+        return await self.ask(GetStatus(), timeout_s=10)
+
+
+class SyncClient:
+    """`Client` for scripts without async: the same calls, each waits for its result.
+
+    It runs an event loop in a thread of its own. Use it as ``with SyncClient.connect() as client``.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="noyau", daemon=True)
+
+    @classmethod
+    def connect(cls, run_folder: Path | str | None = None, *, connect_s: float = CONNECT_S) -> Self:
+        """See `Client.connect`."""
+        return cls(Client.connect(run_folder, connect_s=connect_s))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C while waiting: the work must not go on behind the caller's back.
+            future.cancel()
+            raise
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._run(self._client.open())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect and end the thread. Idempotent."""
+        if self._thread.is_alive():
+            self._run(self._client.close())
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @overload
+    def ask(self, message: str | Query, *, timeout_s: float | None = None) -> Answer: ...
+
+    @overload
+    def ask(
+        self, message: Ask[R], *, to: str | None = None, timeout_s: float | None = None
+    ) -> R: ...
+
+    def ask(self, message: Any, *, to: str | None = None, timeout_s: float | None = None) -> Any:
+        """See `Client.ask`."""
+        if isinstance(message, str | Query):
+            return self._run(self._client.ask(message, timeout_s=timeout_s))
+        return self._run(self._client.ask(message, to=to, timeout_s=timeout_s))
+
+    @overload
+    def stream(self, message: str | Query, *, timeout_s: float | None = None) -> Iterator[Text]: ...
+
+    @overload
+    def stream(
+        self, message: Stream[C, E], *, to: str | None = None, timeout_s: float | None = None
+    ) -> Iterator[C]: ...
+
+    def stream(
+        self, message: Any, *, to: str | None = None, timeout_s: float | None = None
+    ) -> Iterator[Any]:
+        """See `Client.stream`. Ending the iteration early cancels the request."""
+        stream: ResumingStream[Any, Any] = self._run(self._make(message, to, timeout_s))
+        try:
+            while True:
+                try:
+                    yield self._run(stream.__anext__())
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._run(stream.aclose())
+
+    async def _make(
+        self, message: Any, to: str | None, timeout_s: float | None
+    ) -> ResumingStream[Any, Any]:
+        return self._client.stream(message, to=to, timeout_s=timeout_s)
+
+    def status(self) -> Status:
+        """See `Client.status`."""
+        return self._run(self._client.status())

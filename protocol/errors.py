@@ -1,0 +1,279 @@
+"""Every error noyau raises, one small tree. Each crosses the wire and comes back as itself.
+
+::
+
+    NoyauError
+    ├── ProtocolError          the bytes break the protocol; sending them again cannot help
+    │   ├── MalformedFrame         not an envelope
+    │   ├── UnsupportedVersion     an envelope of a version this side does not speak
+    │   ├── FrameTooLarge          more bytes than the receiver takes
+    │   ├── UnknownOperation       no handler by that name
+    │   ├── InvalidMessage         the body does not validate
+    │   └── IllegalTransition      a message that the conversation's state does not allow
+    ├── RequestError           the caller asked for something that cannot be done
+    │   ├── NotAllowed             the peer's role is too low for the operation
+    │   ├── NotFound               no such actor, asset, conversation …
+    │   └── InvalidRequest         well-formed but impossible (a prompt too long …)
+    ├── Unavailable            nobody could do it now; a retry can help
+    │   ├── NotRunning             no supervisor answers in the run folder
+    │   ├── ActorUnavailable       the actor is starting, draining or failed
+    │   ├── ActorDied              the actor died while it worked on the request
+    │   └── Overloaded             a queue is full; `retry_after_s` says when to come back
+    ├── DeadlineExceeded       the time the caller gave is over
+    ├── Cancelled              the caller, or someone for him, took the request back
+    ├── StreamBroken           a chunk is missing from a stream
+    ├── OutcomeUnknown         an outside effect may or may not have happened
+    ├── EngineFailed           the model's engine could not generate
+    ├── AssetError             a model file or other asset cannot be had
+    │   ├── AssetUnavailable       no source could deliver it
+    │   ├── AssetCorrupt           its bytes are not what the manifest promises
+    │   └── DiskFull               no room to write it
+    ├── SetupError             the program cannot start as it was told to
+    │   ├── InvalidSettings        wrong settings, all of them at once
+    │   ├── MissingDependency      an optional library is not installed
+    │   └── RunFolderUnusable      in use, not private, or too long for a local socket
+    └── InternalError          a defect in noyau: the handler raised what it should not
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class NoyauError(Exception):
+    """Base of all errors.
+
+    ``code`` is stable and is what crosses the wire; ``retryable`` says whether the same request,
+    sent again later, can succeed. ``details`` holds plain msgpack-able values for programs.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = details
+
+    def __str__(self) -> str:
+        return self.message
+
+    def to_body(self) -> dict[str, Any]:
+        """The error as the body of an ``error`` message."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+
+class ProtocolError(NoyauError):
+    """The bytes break the protocol."""
+
+    code = "protocol_error"
+
+
+class MalformedFrame(ProtocolError):
+    """The frame is not an envelope. ``conversation`` is its id where that could be read."""
+
+    code = "malformed_frame"
+
+    def __init__(self, message: str, *, conversation: bytes = b"", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.conversation = conversation
+
+
+class UnsupportedVersion(ProtocolError):
+    """The envelope's version byte is not one this side speaks."""
+
+    code = "unsupported_version"
+
+
+class FrameTooLarge(ProtocolError):
+    """The frame has more bytes than the receiver takes."""
+
+    code = "frame_too_large"
+
+
+class UnknownOperation(ProtocolError):
+    """The receiver has no handler for the operation."""
+
+    code = "unknown_operation"
+
+
+class InvalidMessage(ProtocolError):
+    """The body does not validate; ``details["errors"]`` lists every place and reason."""
+
+    code = "invalid_message"
+
+
+class IllegalTransition(ProtocolError):
+    """An event that a state machine's table does not allow in its present state."""
+
+    code = "illegal_transition"
+
+
+class RequestError(NoyauError):
+    """The caller asked for something that cannot be done."""
+
+    code = "request_error"
+
+
+class NotAllowed(RequestError):
+    """The peer's role is too low for the operation."""
+
+    code = "not_allowed"
+
+
+class NotFound(RequestError):
+    """There is nothing by that name."""
+
+    code = "not_found"
+
+
+class InvalidRequest(RequestError):
+    """Well-formed, but impossible as asked."""
+
+    code = "invalid_request"
+
+
+class Unavailable(NoyauError):
+    """Nobody could do it now; a retry can help."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class NotRunning(Unavailable):
+    """No supervisor answers in the run folder."""
+
+    code = "not_running"
+
+
+class ActorUnavailable(Unavailable):
+    """The actor is starting, draining or failed."""
+
+    code = "actor_unavailable"
+
+
+class ActorDied(Unavailable):
+    """The actor died, or the connection to it, while it worked on the request."""
+
+    code = "actor_died"
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full. ``details["retry_after_s"]`` says when to come back."""
+
+    code = "overloaded"
+
+
+class DeadlineExceeded(NoyauError):
+    """The time the caller gave is over."""
+
+    code = "deadline_exceeded"
+
+
+class Cancelled(NoyauError):
+    """The request was taken back."""
+
+    code = "cancelled"
+
+
+class StreamBroken(NoyauError):
+    """A chunk is missing: the stream cannot be whole and says so instead of ending."""
+
+    code = "stream_broken"
+    retryable = True
+
+
+class OutcomeUnknown(NoyauError):
+    """An outside effect may or may not have happened; nobody retries for the caller."""
+
+    code = "outcome_unknown"
+
+
+class EngineFailed(NoyauError):
+    """The engine could not load or generate. Another engine, or a later try, may."""
+
+    code = "engine_failed"
+    retryable = True
+
+
+class AssetError(NoyauError):
+    """A model file or other asset cannot be had."""
+
+    code = "asset_error"
+
+
+class AssetUnavailable(AssetError):
+    """No source could deliver the asset."""
+
+    code = "asset_unavailable"
+    retryable = True
+
+
+class AssetCorrupt(AssetError):
+    """The bytes that came are not what the manifest promises."""
+
+    code = "asset_corrupt"
+
+
+class DiskFull(AssetError):
+    """There is no room to write the asset."""
+
+    code = "disk_full"
+
+
+class SetupError(NoyauError):
+    """The program cannot start as it was told to."""
+
+    code = "setup_error"
+
+
+class InvalidSettings(SetupError):
+    """Wrong settings; the message lists all of them, each with its place and remedy."""
+
+    code = "invalid_settings"
+
+
+class MissingDependency(SetupError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    code = "missing_dependency"
+
+
+class RunFolderUnusable(SetupError):
+    """The run folder is in use, not private, or too long for a local socket."""
+
+    code = "run_folder_unusable"
+
+
+class InternalError(NoyauError):
+    """A handler raised something that is no NoyauError: a defect in noyau."""
+
+    code = "internal_error"
+
+
+def _tree(cls: type[NoyauError]) -> dict[str, type[NoyauError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE: dict[str, type[NoyauError]] = _tree(NoyauError)
+
+
+def error_from_body(body: object) -> NoyauError:
+    """Rebuild an error from the body of an ``error`` message.
+
+    A code this side does not know (a newer peer's) becomes a plain ``NoyauError`` whose
+    ``details["code"]`` keeps it. A body that is no error at all becomes ``MalformedFrame``.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("code"), str):
+        return MalformedFrame(f"an error message without a code: {body!r:.200}")
+    message, details = body.get("message"), body.get("details")
+    cls = BY_CODE.get(body["code"])
+    kept = {str(k): v for k, v in details.items()} if isinstance(details, dict) else {}
+    kept.pop("message", None)
+    kept.pop("conversation", None)
+    if cls is None:
+        cls, kept = NoyauError, kept | {"code": body["code"]}
+    return cls(message if isinstance(message, str) else body["code"], **kept)

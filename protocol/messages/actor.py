@@ -1,0 +1,49 @@
+"""Messages that every actor takes, whatever else it does."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from protocol.messages.base import Ask, Event, Message, Role
+
+
+class Hello(Event, operation="actor.hello", role=Role.OBSERVE):
+    """The first message on every connection of an actor: who it is, and the proof.
+
+    A connection that said no hello, or the wrong secret, is a stranger with the role of its
+    socket. A person's own program on the local socket is such a stranger and needs no hello.
+    """
+
+    name: str
+    epoch: str
+    secret: bytes = Field(repr=False)
+
+
+class Pong(Message):
+    """The answer to a ping, and the payload back."""
+
+    name: str
+    epoch: str
+    payload: bytes = b""
+
+
+class Ping(Ask[Pong], operation="actor.ping", role=Role.OBSERVE):
+    """Are you there? Answered in any state by the event loop itself, without a task."""
+
+    idempotent = True
+    payload: bytes = Field(default=b"", max_length=1 << 20)
+
+
+class Counters(Message):
+    """What an actor counted since it started."""
+
+    handled: int = 0
+    failed: int = 0
+    """Requests that ended in an error which was the actor's own fault."""
+    in_flight: int = 0
+    rejected: int = 0
+    """Frames and requests refused: malformed, unknown, invalid, not allowed, too many."""
+    late: int = 0
+    """Messages for a conversation that is over."""
+    progress: int = 0
+    """Raised with every unit of work done (a token, a batch, a MiB): work that goes on shows."""

@@ -1,0 +1,99 @@
+"""Messages to the orchestrator: the questions that users ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field
+
+from protocol.messages.base import Message, Role, Stream
+from protocol.messages.engine import ChatMessage
+
+
+class Seam(Message):
+    """A place where an answer went on after something died. In the metadata, never in the text."""
+
+    position: int
+    """Characters of the answer before the seam."""
+    lost: str
+    """Which process was lost: ``NAME.EPOCH``, or ``supervisor``."""
+    reason: str
+    gap_ms: float = 0.0
+    """From the loss being noticed to the next text."""
+
+
+class Text(Message):
+    """The next piece of the answer."""
+
+    text: str
+    count: int = 1
+    """How many tokens this is."""
+    seam: Seam | None = None
+    """Set on the first piece after a seam."""
+
+
+class Begun(Message):
+    """What the client has received of an answer whose orchestrator died."""
+
+    text: str
+    seams: list[Seam] = Field(default_factory=list)
+    lost: str = "orchestrator"
+    reason: str = ""
+    gap_ms: float = 0.0
+    """From the loss being noticed by the client to this request."""
+
+
+class EngineUse(Message):
+    """One engine's part in an answer."""
+
+    engine: str
+    """``NAME.EPOCH``."""
+    device: str
+    model_name: str
+    prompt_tokens: int
+    completion_tokens: int
+    prefill_ms: float
+    decode_ms: float
+    tokens_per_s: float
+
+
+class Answered(Message):
+    """How the answer was made."""
+
+    query: str
+    """The query's id, in hex: what the logs of every process call ``correlation``."""
+    finish_reason: Literal["stop", "length"]
+    engines: list[EngineUse]
+    """Those that finished their part; one that died did not live to tell its figures."""
+    seams: list[Seam]
+    tokens: int
+    """Tokens of the answer that this incarnation of the orchestrator passed on."""
+    queued_ms: float
+    first_token_ms: float | None
+    """From the query's arrival at this incarnation; None when there was no text to add."""
+    total_ms: float
+    degraded: bool = False
+    """Made in a way worse than the device profile promises."""
+
+
+class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.ASK):
+    """A question. Give ``text``, or a whole conversation in ``messages``."""
+
+    text: str = ""
+    messages: list[ChatMessage] = Field(default_factory=list)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    temperature: float | None = Field(default=None, ge=0, le=5, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    stop: list[str] = Field(default_factory=list, max_length=16)
+    begun: Begun | None = None
+    """Set by the client library when it asks the next incarnation to go on."""
+
+    def resume_from(self, received: Sequence[Text], reason: str, gap_ms: float) -> Self:
+        """The same question, to be gone on with after the text that was received."""
+        before = self.begun or Begun(text="")
+        seams = [*before.seams, *(piece.seam for piece in received if piece.seam)]
+        text = before.text + "".join(piece.text for piece in received)
+        begun = Begun(text=text, seams=seams, reason=reason, gap_ms=gap_ms)
+        return self.model_copy(update={"begun": begun})

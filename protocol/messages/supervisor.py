@@ -1,0 +1,150 @@
+"""Messages to the supervisor: what actors report, what clients ask, what operators order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from protocol.lifecycle import ActorState, Health
+from protocol.messages.actor import Counters
+from protocol.messages.base import Ask, Empty, Event, Message, Role, Stream
+
+
+class Activity(Message):
+    """What an actor says it is doing, in words and, where it can be counted, in numbers."""
+
+    what: str = "idle"
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+
+class Heartbeat(Event, operation="supervisor.heartbeat", role=Role.INTERNAL):
+    """An actor's sign of life, sent at every interval and at once when its state changes."""
+
+    state: ActorState
+    counters: Counters = Counters()
+    activity: Activity = Activity()
+    reason: str = ""
+    """Why it cannot go on, where it cannot."""
+    info: dict[str, Any] = Field(default_factory=dict)
+    """What the actor wants its callers to know of it: model, slots …"""
+
+
+class DirectoryEntry(Message):
+    """Where an actor is, which incarnation, and how it does."""
+
+    name: str
+    epoch: str = ""
+    """Empty while no process runs."""
+    endpoint: str = ""
+    state: ActorState
+    reason: str = ""
+    info: dict[str, Any] = Field(default_factory=dict)
+
+
+class DirectoryChange(Message):
+    """The entries that changed since the last one; the first holds them all."""
+
+    entries: list[DirectoryEntry]
+
+
+class WatchDirectory(
+    Stream[DirectoryChange, Empty], operation="supervisor.directory", role=Role.OBSERVE
+):
+    """Where every actor is, now and at each change. Coalesced, never lossy: the last state wins."""
+
+
+class ActorStatus(Message):
+    """One actor, for people and programs that watch."""
+
+    name: str
+    pid: int | None
+    epoch: str
+    state: ActorState
+    health: Health
+    reason: str
+    restarts: int
+    last_exit: str
+    uptime_s: float | None
+    cpu_percent: float | None
+    rss_bytes: int | None
+    activity: Activity
+    counters: Counters
+    info: dict[str, Any]
+
+
+class ProcessStatus(Message):
+    """The supervisor, its spawner or its guard."""
+
+    pid: int | None
+    restarts: int = 0
+    uptime_s: float = 0.0
+
+
+class Status(Message):
+    """The whole system."""
+
+    health: Health
+    reason: str
+    version: str
+    boot: str
+    run_folder: str
+    data_folder: str
+    supervisor: ProcessStatus
+    spawner: ProcessStatus
+    guard: ProcessStatus
+    actors: list[ActorStatus]
+    strangers: int = 0
+    """Frames and requests that the supervisor itself refused."""
+
+
+class GetStatus(Ask[Status], operation="supervisor.status", role=Role.OBSERVE):
+    """How is everything?"""
+
+    idempotent = True
+
+
+class Restarted(Message):
+    """The order was taken; the directory tells when the actor is ready again."""
+
+    name: str
+    previous_epoch: str
+
+
+class Restart(Ask[Restarted], operation="supervisor.restart", role=Role.OPERATE):
+    """Drain and start again one actor, also one that has `failed`."""
+
+    name: str
+
+
+class Shutdown(Ask[Empty], operation="supervisor.shutdown", role=Role.OPERATE):
+    """Stop everything, in order. Answered when the stopping has begun."""
+
+    idempotent = True
+
+
+class Happened(Event, operation="supervisor.happened", role=Role.INTERNAL):
+    """Something that others may want to know: sent by actors, fanned out by the supervisor."""
+
+    what: str
+    """A dotted name: ``asset.progress``, ``actor.died`` …"""
+    actor: str = ""
+    text: str = ""
+    """For people."""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Events(Message):
+    """Events in the order they came."""
+
+    events: list[Happened]
+    dropped: int = 0
+    """How many this subscriber was too slow for, since the last chunk."""
+
+
+class WatchEvents(Stream[Events, Empty], operation="supervisor.events", role=Role.OBSERVE):
+    """Everything that happens from now on whose name starts with ``prefix``."""
+
+    prefix: str = ""

@@ -1,0 +1,1 @@
+"""How processes are watched and restarted. Pure decisions, and the spawner that forks."""

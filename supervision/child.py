@@ -1,0 +1,138 @@
+"""One supervised actor: its states as a table, and what is remembered of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from protocol.lifecycle import ActorState, TransitionTable
+from protocol.messages.actor import Counters
+from protocol.messages.supervisor import Activity
+from supervision.restart import RestartPolicy
+
+
+class ChildState(StrEnum):
+    """Where a child stands in the supervisor's eyes."""
+
+    WAITING = "waiting"
+    """For what it needs."""
+    BACKOFF = "backoff"
+    """For its next try."""
+    SPAWNING = "spawning"
+    """The spawner was asked for its process."""
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    """It was told to drain and end."""
+    DEAD = "dead"
+    """Its process is gone; how it ended is about to be learnt."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class ChildEvent(StrEnum):
+    """What happens to a child."""
+
+    SPAWN = "spawn"
+    SPAWNED = "spawned"
+    SPAWNER_LOST = "spawner lost"
+    READY = "ready"
+    STOP = "stop"
+    DIED = "died"
+    AGAIN = "again"
+    AGAIN_LATER = "again later"
+    STAY_STOPPED = "stay stopped"
+    GIVE_UP = "give up"
+    DUE = "due"
+
+
+_S, _E = ChildState, ChildEvent
+
+CHILD: TransitionTable[ChildState, ChildEvent] = TransitionTable(
+    "child",
+    {
+        (_S.WAITING, _E.SPAWN): _S.SPAWNING,
+        (_S.WAITING, _E.STOP): _S.STOPPED,
+        (_S.BACKOFF, _E.DUE): _S.WAITING,
+        (_S.BACKOFF, _E.STOP): _S.STOPPED,
+        (_S.SPAWNING, _E.SPAWNED): _S.STARTING,
+        (_S.SPAWNING, _E.SPAWNER_LOST): _S.WAITING,
+        (_S.SPAWNING, _E.STOP): _S.STOPPED,
+        (_S.STARTING, _E.READY): _S.READY,
+        (_S.STARTING, _E.STOP): _S.STOPPING,
+        (_S.STARTING, _E.DIED): _S.DEAD,
+        (_S.READY, _E.STOP): _S.STOPPING,
+        (_S.READY, _E.DIED): _S.DEAD,
+        (_S.STOPPING, _E.DIED): _S.DEAD,
+        (_S.DEAD, _E.AGAIN): _S.WAITING,
+        (_S.DEAD, _E.AGAIN_LATER): _S.BACKOFF,
+        (_S.DEAD, _E.STAY_STOPPED): _S.STOPPED,
+        (_S.DEAD, _E.GIVE_UP): _S.FAILED,
+        (_S.STOPPED, _E.AGAIN): _S.WAITING,
+        (_S.FAILED, _E.AGAIN): _S.WAITING,
+        (_S.FAILED, _E.STOP): _S.STOPPED,
+        (_S.STOPPED, _E.STOP): _S.STOPPED,
+    },
+)
+
+_PUBLIC = {
+    ChildState.WAITING: ActorState.WAITING,
+    ChildState.BACKOFF: ActorState.WAITING,
+    ChildState.SPAWNING: ActorState.WAITING,
+    ChildState.STARTING: ActorState.STARTING,
+    ChildState.READY: ActorState.READY,
+    ChildState.STOPPING: ActorState.DRAINING,
+    ChildState.DEAD: ActorState.WAITING,
+    ChildState.STOPPED: ActorState.STOPPED,
+    ChildState.FAILED: ActorState.FAILED,
+}
+
+
+@dataclass(slots=True)
+class Child:
+    """What the supervisor knows of one actor. Times are monotonic seconds."""
+
+    name: str
+    needs: list[str]
+    policy: RestartPolicy
+    state: ChildState = ChildState.WAITING
+    epoch: str = ""
+    """Of the process that runs or is being spawned; empty when there is none."""
+    pid: int | None = None
+    since: float = 0.0
+    """When the present state began."""
+    ready_at: float | None = None
+    spawned_at: float | None = None
+    heard_at: float | None = None
+    """The last heartbeat of this incarnation."""
+    due_at: float | None = None
+    """When the present state is to be looked at again: a retry, a time-out."""
+    restarts: int = 0
+    last_exit: str = ""
+    reason: str = ""
+    stop_again: bool = False
+    """After the stop that is under way it is to be started again (a restart by hand)."""
+    killed: bool = False
+    """SIGKILL was sent to this incarnation."""
+    activity: Activity = field(default_factory=Activity)
+    counters: Counters = field(default_factory=Counters)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, event: ChildEvent, now: float) -> None:
+        """Go on by one event. Raises `IllegalTransition`."""
+        self.state = CHILD.next(self.state, event)
+        self.since = now
+        self.due_at = None
+
+    @property
+    def public_state(self) -> ActorState:
+        """The state as others see it."""
+        return _PUBLIC[self.state]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has a process, or is about to."""
+        return self.state in (
+            ChildState.SPAWNING, ChildState.STARTING, ChildState.READY, ChildState.STOPPING,
+        )  # fmt: skip

@@ -1,0 +1,163 @@
+"""The spawner process: forks actors from a process that has the libraries imported already.
+
+::
+
+    python -m supervision.forkserver SOCKET_FD SUPERVISOR_PID MODULE …
+
+A fresh Python with zmq and pydantic takes a quarter of a second; a fork of this one takes
+milliseconds. It is single-threaded (a fork copies one thread only), holds no zmq context, and
+speaks msgpack over one SOCK_SEQPACKET socket, one message a packet:
+
+    in   {"spawn": KEY, "name": …, "entry": "module:function", "payload": …, "output": PATH}
+    out  {"spawned": KEY, "pid": …} with the pidfd attached · {"failed": KEY, "reason": …}
+         {"ended": KEY, "status": …}                          · {"ready": true} once
+
+When the socket closes, because the supervisor is gone, it kills every descendant and ends.
+(The standard library's forkserver blocks its caller when it is stopped, and re-imports the
+caller's main module in every child.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+import msgpack
+
+from supervision.processes import become_subreaper, die_with_parent, kill_descendants, set_name
+
+
+class ForkServer:
+    """Forks on request, reports ends, sweeps at the end."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._keys: dict[int, str] = {}
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> NoReturn:
+        """Serve until the supervisor is gone, then end this process and all below it."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Whoever wants this process to end wants its descendants gone too. Ctrl-C in the
+        # terminal is the supervisor's to handle.
+        signal.signal(signal.SIGTERM, lambda *_: self._sweep())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        # Collected garbage would touch, and so copy, pages that all children share.
+        gc.collect()
+        gc.freeze()
+        self._send({"ready": True})
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 512)
+                    self._reap()
+                else:
+                    self._serve()
+
+    def _serve(self) -> None:
+        packet = self._channel.recv(1 << 20)
+        if not packet:
+            self._sweep()
+        order = msgpack.unpackb(packet)
+        key = order["spawn"]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send({"failed": key, "reason": f"cannot fork: {error.strerror}"})
+            return
+        if pid == 0:
+            self._become_child(order)
+        self._keys[pid] = key
+        # The child is not reaped before it is in the table, so the pid is surely its own.
+        pidfd = os.pidfd_open(pid)
+        try:
+            self._send({"spawned": key, "pid": pid}, pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            key = self._keys.pop(pid, None)
+            # A grandchild whose parent died came to us as sub-reaper: nobody asks for it.
+            if key is not None:
+                self._send({"ended": key, "status": os.waitstatus_to_exitcode(status)})
+
+    def _send(self, message: dict[str, Any], *fds: int) -> None:
+        try:
+            socket.send_fds(self._channel, [msgpack.packb(message)], list(fds))
+        except (BrokenPipeError, ConnectionResetError):
+            self._sweep()
+
+    def _sweep(self) -> NoReturn:
+        kill_descendants()
+        os._exit(0)
+
+    def _become_child(self, order: dict[str, Any]) -> NoReturn:
+        """In the fork: let go of what is the spawner's, then be the actor."""
+        code = 71  # EX_OSERR of sysexits.h
+        try:
+            parent = os.getppid()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            # SIGKILL, as a hung actor would ignore anything milder.
+            die_with_parent(parent, signal.SIGKILL)
+            os.setsid()
+            self._channel.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            set_name(order["name"])
+            _redirect(order["output"])
+            module, _, function = order["entry"].partition(":")
+            getattr(importlib.import_module(module), function)(order["payload"])
+        except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os._exit(code)
+
+
+def _redirect(output: str) -> None:
+    """Standard input from nowhere; whatever is printed goes to the actor's own file."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(null)
+    os.close(out)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Import what actors need, then serve."""
+    descriptor, parent, *modules = arguments
+    become_subreaper()
+    die_with_parent(int(parent), signal.SIGTERM)
+    set_name("noyau-spawner")
+    for module in modules:
+        importlib.import_module(module)
+    channel = socket.socket(fileno=int(descriptor))
+    ForkServer(channel).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,56 @@
+"""Healthy, degraded or unhealthy, and why, in words. Pure.
+
+A first judgement, from what the supervisor knows by itself: the state of the process, and how
+old its last heartbeat is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from protocol.lifecycle import Health
+from supervision.child import Child, ChildState
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A health and the reason for it; the reason of `healthy` is empty."""
+
+    health: Health
+    reason: str = ""
+
+
+def judge(child: Child, now: float, missed_after_s: float) -> Verdict:
+    """How one actor does. ``missed_after_s``: a heartbeat older than this is missing."""
+    why = f": {child.reason}" if child.reason else ""
+    match child.state:
+        case ChildState.FAILED:
+            return Verdict(Health.UNHEALTHY, f"failed{why}")
+        case ChildState.STOPPED:
+            return Verdict(Health.UNHEALTHY, f"stopped{why}")
+        case ChildState.BACKOFF | ChildState.DEAD:
+            return Verdict(Health.UNHEALTHY, f"restarting after {child.last_exit or 'its end'}")
+        case ChildState.STOPPING:
+            return Verdict(Health.DEGRADED, "draining")
+        case ChildState.WAITING | ChildState.SPAWNING:
+            return Verdict(Health.DEGRADED, f"not started yet{why}")
+        case ChildState.STARTING if child.reason:
+            return Verdict(Health.UNHEALTHY, child.reason)
+        case ChildState.STARTING:
+            return Verdict(Health.DEGRADED, f"starting: {child.activity.what}")
+    if child.heard_at is not None and now - child.heard_at > missed_after_s:
+        return Verdict(Health.UNHEALTHY, f"no heartbeat for {now - child.heard_at:.1f} s")
+    return Verdict(Health.HEALTHY)
+
+
+def judge_system(verdicts: Iterable[tuple[str, Verdict]]) -> Verdict:
+    """How the whole does: healthy when all are, unhealthy when none is, else degraded."""
+    parts = list(verdicts)
+    bad = [(name, verdict) for name, verdict in parts if verdict.health is not Health.HEALTHY]
+    if not bad:
+        return Verdict(Health.HEALTHY)
+    reason = "; ".join(f"{name} {verdict.reason}" for name, verdict in bad)
+    if len(bad) == len(parts) and all(v.health is Health.UNHEALTHY for _, v in bad):
+        return Verdict(Health.UNHEALTHY, reason)
+    return Verdict(Health.DEGRADED, reason)

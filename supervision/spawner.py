@@ -1,0 +1,188 @@
+"""The supervisor's end of the spawner: orders out, pidfds in, never blocking on either.
+
+A spawner that is stopped, or dead, or slow costs the supervisor nothing but a time-out: orders
+wait in a queue here, and whatever it sends is read when the event loop sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from protocol.errors import InternalError
+
+PRELOAD = ("zmq", "zmq.utils.monitor", "asyncio", "actors.kernel.host")
+"""What every actor needs. Nothing of a single actor: a broken model library in here would take
+all of them down."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnOrder:
+    """A process to be made."""
+
+    key: str
+    """Names the process in all that is said of it; the actor's ``NAME.EPOCH``."""
+    name: str
+    entry: str
+    """``module:function``, called with the payload in the new process."""
+    payload: dict[str, Any]
+    output: str
+    """Path of the file that takes what it prints."""
+
+
+@dataclass(slots=True)
+class SpawnerEvents:
+    """What the owner wants to be told. Every call comes from the event loop."""
+
+    ready: Callable[[], None]
+    spawned: Callable[[str, int, int], None]
+    """(key, pid, pidfd); the pidfd is the receiver's to close."""
+    failed: Callable[[str, str], None]
+    """(key, reason)"""
+    ended: Callable[[str, int], None]
+    """(key, exit code or negated signal number)"""
+    died: Callable[[], None]
+    """The spawner itself is gone; its processes die with it."""
+
+
+class Spawner:
+    """One spawner process. When it died, make another."""
+
+    def __init__(self, events: SpawnerEvents) -> None:
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[bytes] = deque()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._pidfd = -1
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start the process. It says `ready` when it has imported what actors need."""
+        if self._process is not None:
+            raise InternalError("the spawner runs already")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "supervision.forkserver",
+                    str(theirs.fileno()), str(os.getpid()), *PRELOAD,
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        self._channel = ours
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._on_death)
+        self._loop.add_reader(ours, self._on_readable)
+
+    def order(self, order: SpawnOrder) -> None:
+        """Ask for a process. Returns at once; without a spawner the order is lost, and so it
+        is with one that dies: the owner learns that by `died`."""
+        if self._channel is None:
+            return
+        self._queue.append(
+            msgpack.packb(
+                {"spawn": order.key, "name": order.name, "entry": order.entry,
+                 "payload": order.payload, "output": order.output}
+            )
+        )  # fmt: skip
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._channel is None:
+            return
+        while self._queue:
+            try:
+                self._channel.send(self._queue[0])
+            except BlockingIOError:
+                self._loop.add_writer(self._channel, self._flush)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                # It is dying; its pidfd tells the rest.
+                self._queue.clear()
+                break
+            self._queue.popleft()
+        self._loop.remove_writer(self._channel)
+
+    def _on_readable(self) -> None:
+        while self._channel is not None:
+            try:
+                packet, fds, _, _ = socket.recv_fds(self._channel, 1 << 16, 4)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                packet, fds = b"", []
+            if not packet:
+                self._loop.remove_reader(self._channel)
+                return
+            self._dispatch(msgpack.unpackb(packet), fds)
+
+    def _dispatch(self, message: dict[str, Any], fds: list[int]) -> None:
+        match message:
+            case {"ready": True}:
+                self._events.ready()
+            case {"spawned": key, "pid": pid}:
+                self._events.spawned(key, pid, fds[0])
+            case {"failed": key, "reason": reason}:
+                self._events.failed(key, reason)
+            case {"ended": key, "status": status}:
+                self._events.ended(key, status)
+
+    def _on_death(self) -> None:
+        # What it said last is still to be read, then it is over.
+        self._on_readable()
+        self._let_go()
+        self._events.died()
+
+    def _let_go(self) -> None:
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel)
+            self._loop.remove_writer(self._channel)
+            self._channel.close()
+            self._channel = None
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        self._queue.clear()
+
+    def kill(self) -> None:
+        """SIGKILL it; `died` follows, and its processes die with it."""
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def close(self, timeout_s: float = 2.0) -> None:
+        """End it in order: it kills what may be left below it. `died` is not called."""
+        if self._process is None or self._channel is None:
+            return
+        gone = asyncio.Event()
+        self._loop.remove_reader(self._channel)
+        self._loop.remove_writer(self._channel)
+        self._channel.close()
+        self._channel = None
+        self._loop.add_reader(self._pidfd, gone.set)
+        try:
+            await asyncio.wait_for(gone.wait(), timeout_s)
+        except TimeoutError:
+            self.kill()
+            await gone.wait()
+        self._let_go()

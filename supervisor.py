@@ -1,0 +1,420 @@
+"""The supervisor: what a user starts. A thin shell around ``supervision/``.
+
+::
+
+    python supervisor.py [--config FILE] [--set NAME=VALUE …] [--no-guard]
+
+      guard ── supervisor ── spawner ── storage, cpu_engine, orchestrator …
+
+Events come in (a heartbeat, a pidfd that became readable, an order), `supervision.plan.Plan`
+decides, and the effects are done here. Nothing here waits for a child, and no actor is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+
+from actors.kernel.handlers import handles
+from actors.kernel.logs import log_to
+from actors.kernel.serving import Request, Server
+from configs import Settings, load_settings, prepare_run_folder
+from configs.incarnation import Incarnation
+from protocol.clock import MonotonicClock
+from protocol.codec import Codec
+from protocol.endpoints import endpoint
+from protocol.errors import NotAllowed, SetupError
+from protocol.messages.actor import Ping, Pong
+from protocol.messages.base import Empty
+from protocol.messages.supervisor import (
+    ActorStatus,
+    DirectoryChange,
+    DirectoryEntry,
+    Events,
+    GetStatus,
+    Happened,
+    Heartbeat,
+    ProcessStatus,
+    Restart,
+    Restarted,
+    Shutdown,
+    Status,
+    WatchDirectory,
+    WatchEvents,
+)
+from protocol.transport import ZmqTransport
+from supervision.child import Child
+from supervision.health import judge, judge_system
+from supervision.hub import Watcher
+from supervision.plan import (
+    AllStopped,
+    Effect,
+    Forget,
+    Plan,
+    Publish,
+    ReplaceSpawner,
+    Signal,
+    Spawn,
+    Tell,
+)
+from supervision.processes import become_subreaper, die_with_parent, set_name
+from supervision.restart import Exit
+from supervision.runfolder import RunFolder
+from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
+from supervision.vitals import VitalsReader
+
+ACTOR_MAIN = "actors.kernel.host:run"
+EXIT_SETUP = 78
+"""EX_CONFIG of sysexits.h: the settings or the run folder do not allow a start."""
+
+log = structlog.get_logger("supervisor")
+
+
+class Supervisor:
+    """Does what the plan decides, and answers those who ask. Lives on one event loop."""
+
+    def __init__(
+        self, settings: Settings, run_folder: RunFolder, guard: int = 0, restarts: int = 0
+    ) -> None:
+        self._settings = settings
+        self._run_folder = run_folder
+        self._guard = guard
+        self._restarts = restarts
+        self._boot = secrets.token_hex(4)
+        self._secret = secrets.token_bytes(32)
+        self._loop = asyncio.get_running_loop()
+        self._clock = MonotonicClock()
+        self._began = self._clock.now()
+        self._plan = Plan(settings, self._boot)
+        self._pidfds: dict[str, int] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._done = asyncio.Event()
+        self._vitals = VitalsReader()
+        self._spawner_restarts = 0
+        self._spawner_since = self._began
+        self._watchers: dict[Watcher, asyncio.Event] = {}
+        self._directory_watchers: dict[asyncio.Event, set[str]] = {}
+        self._spawner = Spawner(
+            SpawnerEvents(
+                ready=lambda: self._do(self._plan.spawner_ready(self._now())),
+                spawned=self._on_spawned,
+                failed=self._on_spawn_failed,
+                ended=self._on_ended,
+                died=self._on_spawner_died,
+            )
+        )
+        self._server = Server(
+            self, name="supervisor", epoch=self._boot, secret=self._secret, clock=self._clock,
+            codec=Codec(settings.limits.max_frame_bytes),
+            max_open_per_peer=settings.limits.max_open_conversations_per_peer,
+        )  # fmt: skip
+
+    def _now(self) -> float:
+        return self._clock.now()
+
+    async def run(self) -> None:
+        """Run until everything has been told to stop and has stopped."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, lambda: self._do(self._plan.stop(self._now())))
+        transport = ZmqTransport()
+        address = endpoint(self._run_folder.folder, "supervisor")
+        self._server.attach(transport.listen(address, self._server.on_frame))
+        self._spawner.start()
+        log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
+        try:
+            await self._done.wait()
+            await self._spawner.close()
+            await self._server.stop()
+        finally:
+            transport.close()
+        log.info("stopped")
+
+    # --- effects --------------------------------------------------------------------------
+
+    def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Spawn(name, epoch):
+                    self._spawn(name, epoch)
+                case Signal(name, epoch, number):
+                    self._signal(f"{name}.{epoch}", number)
+                case Publish(name):
+                    self._publish(name)
+                case Forget(name, epoch):
+                    self._run_folder.forget(name, epoch)
+                case Tell(what, name, text):
+                    self._tell(Happened(what=what, actor=name, text=text))
+                case ReplaceSpawner():
+                    self._spawner.kill()
+                case AllStopped():
+                    self._done.set()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Wake when the plan next has something to do by itself."""
+        at = self._plan.next_at()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None:
+            self._alarm = self._loop.call_later(
+                max(0.0, at - self._now()), lambda: self._do(self._plan.tick(self._now()))
+            )
+
+    def _spawn(self, name: str, epoch: str) -> None:
+        entry = self._settings.actors[name]
+        spec = Incarnation(
+            name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
+            settings=self._settings, secret=self._secret,
+        )  # fmt: skip
+        payload = spec.model_dump(mode="json", exclude={"secret"}) | {"secret": self._secret}
+        self._spawner.order(
+            SpawnOrder(f"{name}.{epoch}", name, ACTOR_MAIN, payload, str(spec.output_path))
+        )
+
+    def _signal(self, key: str, number: signal.Signals) -> None:
+        pidfd = self._pidfds.get(key)
+        if pidfd is not None:
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            except ProcessLookupError:
+                # It ended between the decision and now; its pidfd says so next.
+                return
+
+    def _publish(self, name: str) -> None:
+        for event, changed in self._directory_watchers.items():
+            changed.add(name)
+            event.set()
+
+    def _tell(self, event: Happened) -> None:
+        log.info(event.what, subject=event.actor, text=event.text, **event.data)
+        for watcher, news in self._watchers.items():
+            if watcher.offer(event):
+                news.set()
+
+    # --- what the spawner and the kernel say ------------------------------------------------
+
+    def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
+        self._pidfds[key] = pidfd
+        self._loop.add_reader(pidfd, self._on_pidfd, key)
+        name, _, epoch = key.partition(".")
+        self._do(self._plan.spawned(name, epoch, pid, self._now()))
+
+    def _on_pidfd(self, key: str) -> None:
+        """The kernel says that a process ended."""
+        pidfd = self._pidfds.pop(key)
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        name, _, epoch = key.partition(".")
+        self._do(self._plan.died(name, epoch, self._now()))
+
+    def _on_spawn_failed(self, key: str, reason: str) -> None:
+        # The spawner cannot fork: its time-out leads to a new one; the log says why.
+        log.error("spawn_failed", key=key, reason=reason)
+
+    def _on_ended(self, key: str, status: int) -> None:
+        name, _, epoch = key.partition(".")
+        self._do(self._plan.ended(name, epoch, Exit.from_status(status), self._now()))
+
+    def _on_spawner_died(self) -> None:
+        if not self._done.is_set():
+            self._spawner_restarts += 1
+            self._spawner_since = self._now()
+            self._do(self._plan.spawner_lost(self._now()))
+            self._spawner.start()
+
+    # --- what actors say --------------------------------------------------------------------
+
+    @handles(Heartbeat)
+    def on_heartbeat(self, message: Heartbeat, request: Request) -> None:
+        """Taken from actors only, for the incarnation whose connection it comes from."""
+        if request.info is None:
+            raise NotAllowed("a heartbeat needs a hello before it")
+        peer = request.info
+        self._do(self._plan.heartbeat(peer.name, peer.epoch, message, self._now()))
+
+    @handles(Happened)
+    def on_happened(self, message: Happened, request: Request) -> None:
+        """An actor's event, passed on under the name that its connection proved."""
+        name = request.info.name if request.info is not None else "?"
+        self._tell(message.model_copy(update={"actor": name}))
+
+    # --- what clients ask -------------------------------------------------------------------
+
+    @handles(Ping)
+    def on_ping(self, message: Ping) -> Pong:
+        """See `Ping`."""
+        return Pong(name="supervisor", epoch=self._boot, payload=message.payload)
+
+    @handles(WatchDirectory)
+    async def on_watch_directory(
+        self, message: WatchDirectory
+    ) -> AsyncGenerator[DirectoryChange | Empty, None]:
+        """The whole directory, then every change; what changed twice meanwhile is told once."""
+        news, changed = asyncio.Event(), set(self._plan.children)
+        self._directory_watchers[news] = changed
+        try:
+            while not self._done.is_set():
+                entries = [self._entry(name) for name in sorted(changed)]
+                changed.clear()
+                news.clear()
+                yield DirectoryChange(entries=entries)
+                await news.wait()
+        finally:
+            del self._directory_watchers[news]
+        yield Empty()
+
+    def _entry(self, name: str) -> DirectoryEntry:
+        entry = self._plan.entry(name)
+        if not entry.epoch:
+            return entry
+        address = endpoint(self._run_folder.folder, name, entry.epoch)
+        return entry.model_copy(update={"endpoint": address})
+
+    @handles(WatchEvents)
+    async def on_watch_events(self, message: WatchEvents) -> AsyncGenerator[Events | Empty, None]:
+        """Everything that happens from now on, in batches."""
+        watcher, news = Watcher(message.prefix), asyncio.Event()
+        self._watchers[watcher] = news
+        try:
+            while not self._done.is_set():
+                await news.wait()
+                news.clear()
+                events = watcher.take()
+                if events is not None:
+                    yield events
+        finally:
+            del self._watchers[watcher]
+        yield Empty()
+
+    @handles(Restart)
+    def on_restart(self, message: Restart) -> Restarted:
+        """See `Restart`."""
+        previous = self._plan.child(message.name).epoch
+        self._do(self._plan.restart(message.name, self._now()))
+        return Restarted(name=message.name, previous_epoch=previous)
+
+    @handles(Shutdown)
+    def on_shutdown(self, message: Shutdown) -> Empty:
+        """See `Shutdown`."""
+        # After the answer is on its way.
+        self._loop.call_soon(lambda: self._do(self._plan.stop(self._now())))
+        return Empty()
+
+    @handles(GetStatus)
+    def on_status(self, message: GetStatus) -> Status:
+        """See `GetStatus`."""
+        now = self._now()
+        missed_after = self._settings.supervisor.heartbeat_missed_after_s
+        children = self._plan.children
+        verdicts = {name: judge(child, now, missed_after) for name, child in children.items()}
+        whole = judge_system(verdicts.items())
+        self._vitals.keep_only({c.pid for c in children.values() if c.pid is not None})
+        return Status(
+            health=whole.health,
+            reason=whole.reason,
+            version=_version(),
+            boot=self._boot,
+            run_folder=str(self._run_folder.folder),
+            data_folder=str(self._settings.data.folder),
+            supervisor=ProcessStatus(
+                pid=os.getpid(), restarts=self._restarts, uptime_s=now - self._began
+            ),
+            spawner=ProcessStatus(
+                pid=self._spawner.pid, restarts=self._spawner_restarts,
+                uptime_s=now - self._spawner_since,
+            ),
+            guard=ProcessStatus(pid=self._guard or None),
+            actors=[
+                self._actor_status(child, verdicts[name].health, verdicts[name].reason)
+                for name, child in children.items()
+            ],
+            strangers=self._server.tally.rejected,
+        )  # fmt: skip
+
+    def _actor_status(self, child: Child, health: str, reason: str) -> ActorStatus:
+        vitals = self._vitals.read(child.pid) if child.pid is not None else None
+        return ActorStatus.model_validate(
+            {
+                "name": child.name, "pid": child.pid, "epoch": child.epoch,
+                "state": child.public_state, "health": health, "reason": reason,
+                "restarts": child.restarts, "last_exit": child.last_exit,
+                "uptime_s": vitals.uptime_s if vitals else None,
+                "cpu_percent": vitals.cpu_percent if vitals else None,
+                "rss_bytes": vitals.rss_bytes if vitals else None,
+                "activity": child.activity, "counters": child.counters, "info": child.info,
+            }
+        )  # fmt: skip
+
+
+def _version() -> str:
+    try:
+        return version("noyau")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line. Exits with 2 and a usage message when it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="supervisor.py",
+        description="Run noyau: start its actors, watch them, restart what crashes.",
+        epilog="`noyau up` does the same and shows it on the terminal.",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings (TOML), laid over the defaults"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
+        help="one setting, e.g. --set actors.cpu_engine.settings.threads=2; wins over all others",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-guard", action="store_true",
+        help="run without the parent that restarts a crashed supervisor (systemd can do that)",
+    )  # fmt: skip
+    # What a guard tells the supervisor that it starts.
+    parser.add_argument("--guard", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--restarts", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+async def _run(settings: Settings, guard: int, restarts: int) -> None:
+    run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
+    try:
+        log_to(settings.data.logs_folder / "supervisor.jsonl", actor="supervisor", pid=os.getpid())
+        await Supervisor(settings, run_folder, guard, restarts).run()
+    finally:
+        run_folder.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to stop; returns the exit code, `EXIT_SETUP` when it cannot start."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(given)
+    if not options.guard and not options.no_guard:
+        # The guard is this process from here on, without all that was imported above.
+        os.execv(sys.executable, [sys.executable, "-m", "supervision.guard", *given])
+    if options.guard:
+        die_with_parent(options.guard, signal.SIGTERM)
+    become_subreaper()
+    set_name("noyau-supervisor")
+    try:
+        settings = load_settings(file=options.config, assignments=options.assignments)
+        asyncio.run(_run(settings, options.guard, options.restarts))
+    except SetupError as error:
+        sys.stderr.write(f"noyau: {error.message}\n")
+        return EXIT_SETUP
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
