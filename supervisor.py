@@ -76,6 +76,9 @@ ACTOR_MAIN = "actors.kernel.host:run"
 EXIT_SETUP = 78
 """EX_CONFIG of sysexits.h: the settings or the run folder do not allow a start."""
 
+SHOWN = ("actor.died", "actor.failed", "actor.killed", "spawner.died", "spawner.silent")
+"""Events that whoever sits at the terminal wants to see."""
+
 log = structlog.get_logger("supervisor")
 
 
@@ -196,7 +199,13 @@ class Supervisor:
             event.set()
 
     def _tell(self, event: Happened) -> None:
-        log.info(event.what, subject=event.actor, text=event.text, **event.data)
+        # Progress is for who watches; a log of every MiB of a download helps nobody.
+        if not event.what.endswith(".progress"):
+            log.info(event.what, subject=event.actor, text=event.text, data=event.data)
+        if event.what in SHOWN or (
+            event.what == "actor.ready" and self._plan.restarted(event.actor)
+        ):
+            sys.stderr.write(f"noyau: {event.text}\n")
         for watcher, news in self._watchers.items():
             if watcher.offer(event):
                 news.set()

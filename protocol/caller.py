@@ -68,6 +68,7 @@ class _Peer:
         self.name = name
         self.epoch = epoch
         self.link: Link | None = None
+        self.lost = False
         self.conversations: dict[bytes, Pending] = {}
 
     def send(self, frame: bytes) -> None:
@@ -120,8 +121,8 @@ class Caller:
     def open(self) -> None:
         """Connect to the supervisor and follow the directory. Returns at once."""
         peer = self._supervisor = _Peer(SUPERVISOR, "")
-        self._connect(peer, self._endpoint, self._supervisor_lost)
-        self._watch = self._loop.create_task(self._follow_directory())
+        self._connect(peer, self._endpoint, lambda reason: self._supervisor_lost(peer, reason))
+        self._watch = self._loop.create_task(self._follow_directory(peer))
 
     async def connected(self, timeout_s: float) -> None:
         """Wait for the directory's first snapshot. Raises `NotRunning` as soon as it is clear
@@ -164,15 +165,15 @@ class Caller:
         why = f" ({entry.reason})" if entry.reason else ""
         return ActorUnavailable(f"{name} is still {entry.state.value}{why}", name=name)
 
-    async def _follow_directory(self) -> None:
-        changes = self._begin_stream(self._supervisor, WatchDirectory(), None)
+    async def _follow_directory(self, peer: _Peer) -> None:
+        reason = "the supervisor is stopping"
         try:
-            async for change in changes:
+            async for change in self._begin_stream(peer, WatchDirectory(), None):
                 self._directory_changed(change)
         except NoyauError as error:
-            # Also when it ends in any other way than the link's loss: without a directory this
-            # process is blind, so it starts over.
-            self._supervisor_lost(str(error))
+            reason = error.message
+        # However it ended: without a directory this process is blind, so it starts over.
+        self._supervisor_lost(peer, reason)
 
     def _directory_changed(self, change: DirectoryChange) -> None:
         self._away_since = None
@@ -185,10 +186,12 @@ class Caller:
         news, self._news = self._news, self._loop.create_future()
         news.set_result(None)
 
-    def _supervisor_lost(self, reason: str) -> None:
-        if self._closed:
+    def _supervisor_lost(self, peer: _Peer, reason: str) -> None:
+        if self._closed or peer.lost:
+            # Both the link and the directory's stream tell of one loss.
             return
-        self._drop(self._supervisor, f"the connection to the supervisor was lost: {reason}")
+        peer.lost = True
+        self._drop(peer, f"the connection to the supervisor was lost: {reason}")
         for death in self.directory.clear():
             self._bury(death)
         if self._away_since is None:
@@ -200,11 +203,10 @@ class Caller:
             callback(reason)
         if self._reconnects:
             delay = RECONNECT.ceiling(self._attempts - 1)
-            self._loop.call_later(delay, self._reopen, self._supervisor)
+            self._loop.call_later(delay, self._reopen)
 
-    def _reopen(self, lost: _Peer) -> None:
-        # Several reasons may have led here for one loss; only the first makes a new link.
-        if not self._closed and lost is self._supervisor:
+    def _reopen(self) -> None:
+        if not self._closed:
             self.open()
 
     def _bury(self, death: Death) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -246,6 +246,40 @@ class Client:
         return await self.ask(GetStatus(), timeout_s=10)
 
 
+class SyncStream(Generic[C, E]):
+    """`ResumingStream` for scripts without async. Leave early with ``with`` or `close`."""
+
+    def __init__(
+        self, stream: ResumingStream[C, E], run: Callable[[Coroutine[Any, Any, Any]], Any]
+    ) -> None:
+        self._stream = stream
+        self._run = run
+
+    @property
+    def end(self) -> E | None:
+        """What the receiver said at the end; None before."""
+        return self._stream.end
+
+    def __iter__(self) -> Iterator[C]:
+        return self
+
+    def __next__(self) -> C:
+        try:
+            return cast(C, self._run(self._stream.__anext__()))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """See `ResumingStream.aclose`."""
+        self._run(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 class SyncClient:
     """`Client` for scripts without async: the same calls, each waits for its result.
 
@@ -309,31 +343,24 @@ class SyncClient:
         return self._run(self._client.ask(message, to=to, timeout_s=timeout_s))
 
     @overload
-    def stream(self, message: str | Query, *, timeout_s: float | None = None) -> Iterator[Text]: ...
+    def stream(
+        self, message: str | Query, *, timeout_s: float | None = None
+    ) -> SyncStream[Text, Answered]: ...
 
     @overload
     def stream(
         self, message: Stream[C, E], *, to: str | None = None, timeout_s: float | None = None
-    ) -> Iterator[C]: ...
+    ) -> SyncStream[C, E]: ...
 
     def stream(
         self, message: Any, *, to: str | None = None, timeout_s: float | None = None
-    ) -> Iterator[Any]:
-        """See `Client.stream`. Ending the iteration early cancels the request."""
-        stream: ResumingStream[Any, Any] = self._run(self._make(message, to, timeout_s))
-        try:
-            while True:
-                try:
-                    yield self._run(stream.__anext__())
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._run(stream.aclose())
+    ) -> SyncStream[Any, Any]:
+        """See `Client.stream`."""
 
-    async def _make(
-        self, message: Any, to: str | None, timeout_s: float | None
-    ) -> ResumingStream[Any, Any]:
-        return self._client.stream(message, to=to, timeout_s=timeout_s)
+        async def make() -> ResumingStream[Any, Any]:
+            return self._client.stream(message, to=to, timeout_s=timeout_s)
+
+        return SyncStream(self._run(make()), self._run)
 
     def status(self) -> Status:
         """See `Client.status`."""

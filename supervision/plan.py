@@ -115,6 +115,10 @@ class Plan:
             reason=child.reason, info=child.info,
         )  # fmt: skip
 
+    def restarted(self, name: str) -> bool:
+        """Whether this is not its first incarnation."""
+        return name in self.children and self.children[name].restarts > 0
+
     @property
     def stopping(self) -> bool:
         """Whether everything is being stopped."""
@@ -130,11 +134,17 @@ class Plan:
     def spawner_lost(self, now: float) -> list[Effect]:
         """The spawner died. Its children die with it, which their pidfds tell by themselves."""
         self._spawner_ready = False
+        effects: list[Effect] = [
+            Tell("spawner.died", "spawner", "the spawner died; starting another")
+        ]
         for child in self.children.values():
             if child.state is ChildState.SPAWNING:
                 child.take(ChildEvent.SPAWNER_LOST, now)
                 child.epoch = ""
-        return [Tell("spawner.died", "spawner", "the spawner died; starting another")]
+            elif child.state is ChildState.DEAD:
+                # The word on how it ended will not come any more.
+                effects += self._decide(child, Exit(collateral=True), now)
+        return effects
 
     def _start_what_can(self, now: float) -> list[Effect]:
         if self._stopping is not None or not self._spawner_ready:
@@ -205,8 +215,10 @@ class Plan:
         child.take(ChildEvent.DIED, now)
         child.pid = None
         child.due_at = now + EXIT_REPORT_S
-        child.last_exit = str(Exit())
-        return [Publish(name), Forget(name, epoch)]
+        effects: list[Effect] = [Publish(name), Forget(name, epoch)]
+        if not self._spawner_ready:
+            effects += self._decide(child, Exit(collateral=True), now)
+        return effects
 
     def ended(self, name: str, epoch: str, exit_: Exit, now: float) -> list[Effect]:
         """The spawner says how a process ended; it may say so before `died`."""
@@ -214,10 +226,10 @@ class Plan:
         if child.epoch != epoch:
             return []
         effects: list[Effect] = []
-        if child.state is not ChildState.DEAD:
-            if not CHILD.allows(child.state, ChildEvent.DIED):
-                return []
+        if CHILD.allows(child.state, ChildEvent.DIED):
             effects = self.died(name, epoch, now)
+        if child.state is not ChildState.DEAD:
+            return effects
         return effects + self._decide(child, exit_, now)
 
     def _decide(self, child: Child, exit_: Exit, now: float) -> list[Effect]:

@@ -34,6 +34,8 @@ class Exit:
 
     code: int | None = None
     signal: int | None = None
+    collateral: bool = False
+    """It died with the spawner: no fault of its own, so nothing is counted against it."""
 
     @classmethod
     def from_status(cls, status: int) -> Exit:
@@ -47,6 +49,8 @@ class Exit:
         return self.code == 0
 
     def __str__(self) -> str:
+        if self.collateral:
+            return "died with the spawner"
         if self.signal is not None:
             try:
                 return f"killed by {signal.Signals(self.signal).name}"
@@ -98,6 +102,8 @@ class RestartPolicy:
 
     def decide(self, now: float, ended: Exit, ready_for_s: float | None) -> Decision:
         """What follows from an end. ``ready_for_s``: how long it had been READY, if ever."""
+        if ended.collateral:
+            return Again(0.0)
         if ended.code == SETUP_EXIT_CODE:
             return GiveUp("it cannot start as it was told to")
         if self._kind == "temporary" or (self._kind == "transient" and ended.clean):

@@ -10,7 +10,7 @@ from protocol.errors import RunFolderUnusable
 
 
 class RunFolder:
-    """A locked run folder. The kernel lets go of the lock when the process ends, however it ends."""
+    """A locked run folder. The kernel lets go of the lock when the process ends, in any way."""
 
     def __init__(self, folder: Path) -> None:
         """Lock it. Raises `RunFolderUnusable`, with the other's pid, when it is in use."""

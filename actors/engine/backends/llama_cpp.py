@@ -71,21 +71,38 @@ class LlamaCpp:
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A call to the server's own interface: for what its Python one does not offer."""
-        connection = getattr(self._connections, "http", None)
-        if connection is None:
-            connection = http.client.HTTPConnection(*self._address, timeout=HTTP_TIMEOUT_S)
-            self._connections.http = connection
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        data = json.dumps(body).encode()
         try:
-            connection.request("POST", path, json.dumps(body).encode(), headers)
-            response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            status, content = self._exchange(path, data)
+            answer: dict[str, Any] = json.loads(content)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._connections.http = None
             raise EngineFailed(f"llama.cpp did not answer {path}: {error}") from None
-        if response.status != 200:
+        if status != 200:
             raise _error(answer.get("error", answer))
         return answer
+
+    def _exchange(self, path: str, data: bytes) -> tuple[int, bytes]:
+        """One request on this thread's connection. The server closes those that were idle for
+        some seconds, so a kept one that fails is replaced by a fresh one, once."""
+        kept = getattr(self._connections, "http", None)
+        if kept is not None:
+            try:
+                return self._send(kept, path, data)
+            except (OSError, http.client.HTTPException):
+                kept.close()
+        fresh = http.client.HTTPConnection(*self._address, timeout=HTTP_TIMEOUT_S)
+        self._connections.http = None
+        answer = self._send(fresh, path, data)
+        self._connections.http = fresh
+        return answer
+
+    def _send(
+        self, connection: http.client.HTTPConnection, path: str, data: bytes
+    ) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        connection.request("POST", path, data, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
         answer = self._post("/tokenize", {"content": text, "parse_special": special})

@@ -1,0 +1,158 @@
+"""``noyau up``: start everything, and show how it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from configs import Settings, load_settings
+from noyau.terminal import EXIT_ERROR, EXIT_SETUP, Assignments, Config, errors, fail, run
+from protocol.client import Client
+from protocol.errors import NotRunning, NoyauError
+from protocol.lifecycle import ActorState
+from protocol.messages.supervisor import ActorStatus, Status
+
+POLL_S = 0.1
+CONNECT_S = 20.0
+"""From the start of the processes to the supervisor's first answer: half a second, but a cold
+disk has to read Python and its libraries."""
+
+
+def up(
+    config: Config = None,
+    assignments: Assignments = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", "-d", help="Go on in the background, and return when it is up."),
+    ] = False,
+) -> None:
+    """Start noyau and keep it running, in this terminal until Ctrl-C.
+
+    The first start fetches the default language model (93 MB). Later ones take about a second.
+    """
+    try:
+        settings = load_settings(file=config, assignments=assignments or [])
+    except NoyauError as error:
+        fail(error)
+    command = guard_command(config, assignments or [])
+    if detach:
+        _start_detached(command, settings)
+    # This process becomes the guard, which needs nearly no memory; what shows the start is a
+    # grandchild, so that it is nobody's to wait for.
+    if os.fork() == 0:
+        if os.fork() == 0:
+            run(lambda: _show(settings, Console(stderr=True)))
+        os._exit(0)
+    os.wait()
+    os.execv(command[0], command)
+
+
+def guard_command(config: Path | None, assignments: list[str]) -> list[str]:
+    """The command line of the guard that starts a supervisor with these settings."""
+    command = [sys.executable, "-m", "supervision.guard"]
+    if config is not None:
+        command += ["--config", str(config)]
+    for assignment in assignments:
+        command += ["--set", assignment]
+    return command
+
+
+def _start_detached(command: list[str], settings: Settings) -> NoReturn:
+    settings.data.logs_folder.mkdir(parents=True, exist_ok=True)
+    output = settings.data.logs_folder / "up.out"
+    with output.open("ab") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    run(lambda: _show(settings, Console(stderr=True), process, output))
+
+
+async def _show(
+    settings: Settings,
+    console: Console,
+    process: subprocess.Popen[bytes] | None = None,
+    output: Path | None = None,
+) -> int:
+    """Show the start until everything is ready, or something cannot be."""
+    began = time.monotonic()
+    try:
+        async with await _connect(settings, process) as client:
+            found = await wait_until_up(client, console)
+    except NotRunning as error:
+        # In the foreground the supervisor has said why on this very terminal.
+        if output is not None:
+            errors.print(f"[red]noyau:[/] {error.message}; the end of {output}:")
+            errors.print("".join(output.read_text(errors="replace").splitlines(True)[-5:]))
+        return EXIT_SETUP
+    bad = [a for a in found.actors if a.state is not ActorState.READY]
+    for actor in bad:
+        console.print(f"[red]{actor.name}[/] is {actor.state.value}: {actor.reason}")
+    if bad:
+        return EXIT_ERROR
+    console.print(
+        f"[green]noyau is up[/] after {time.monotonic() - began:.1f} s: "
+        f"{', '.join(a.name for a in found.actors)}.\n"
+        f'Ask: [bold]noyau ask "Why is the sky blue?"[/]   Stop: '
+        f"[bold]{'noyau down' if output else 'Ctrl-C'}[/]",
+        highlight=False,
+    )
+    return 0
+
+
+async def _connect(settings: Settings, process: subprocess.Popen[bytes] | None) -> Client:
+    """A client of the supervisor that is just starting. Raises `NotRunning`."""
+    until = time.monotonic() + CONNECT_S
+    while True:
+        with contextlib.suppress(NotRunning):
+            return await Client.connect(settings.run.folder).open()
+        if process is not None and process.poll() is not None:
+            raise NotRunning(f"noyau ended at once, with exit code {process.returncode}")
+        if time.monotonic() > until:
+            raise NotRunning(f"noyau did not answer within {CONNECT_S:g} s")
+        await asyncio.sleep(POLL_S)
+
+
+async def wait_until_up(client: Client, console: Console) -> Status:
+    """Show what every actor does until all are READY, or one of them cannot be without help."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30),
+               TextColumn("{task.fields[doing]}"))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+        while True:
+            found = await client.status()
+            for actor in found.actors:
+                if actor.name not in tasks:
+                    tasks[actor.name] = progress.add_task(actor.name, total=None, doing="")
+                progress.update(tasks[actor.name], **_row(actor))
+            if all(a.state is ActorState.READY for a in found.actors) or _stuck(found):
+                return found
+            await asyncio.sleep(POLL_S)
+
+
+def _row(actor: ActorStatus) -> dict[str, object]:
+    activity = actor.activity
+    if actor.state is ActorState.READY:
+        return {"total": 1, "completed": 1, "doing": "ready"}
+    doing = actor.reason or (activity.what if actor.state is ActorState.STARTING else "waiting")
+    if activity.total and actor.state is ActorState.STARTING:
+        doing += f" ({activity.done / 1e6:.0f} of {activity.total / 1e6:.0f} MB)"
+        return {"total": activity.total, "completed": activity.done, "doing": doing}
+    return {"total": None, "doing": doing}
+
+
+def _stuck(found: Status) -> bool:
+    """Whether something has failed, or waits with a reason that a person should see."""
+    return any(
+        a.state is ActorState.FAILED or (a.state is ActorState.STARTING and a.reason)
+        for a in found.actors
+    )
