@@ -19,7 +19,7 @@ from configs import Settings, load_settings
 from noyau.terminal import EXIT_ERROR, EXIT_SETUP, Assignments, Config, errors, fail, run
 from protocol.client import Client
 from protocol.errors import NotRunning, NoyauError
-from protocol.lifecycle import ActorState
+from protocol.lifecycle import ActorState, Health
 from protocol.messages.supervisor import ActorStatus, Status
 
 POLL_S = 0.1
@@ -133,26 +133,27 @@ async def wait_until_up(client: Client, console: Console) -> Status:
             for actor in found.actors:
                 if actor.name not in tasks:
                     tasks[actor.name] = progress.add_task(actor.name, total=None, doing="")
-                progress.update(tasks[actor.name], **_row(actor))
+                _show_row(progress, tasks[actor.name], actor)
             if all(a.state is ActorState.READY for a in found.actors) or _stuck(found):
                 return found
             await asyncio.sleep(POLL_S)
 
 
-def _row(actor: ActorStatus) -> dict[str, object]:
+def _show_row(progress: Progress, task: TaskID, actor: ActorStatus) -> None:
     activity = actor.activity
     if actor.state is ActorState.READY:
-        return {"total": 1, "completed": 1, "doing": "ready"}
-    doing = actor.reason or (activity.what if actor.state is ActorState.STARTING else "waiting")
-    if activity.total and actor.state is ActorState.STARTING:
-        doing += f" ({activity.done / 1e6:.0f} of {activity.total / 1e6:.0f} MB)"
-        return {"total": activity.total, "completed": activity.done, "doing": doing}
-    return {"total": None, "doing": doing}
+        progress.update(task, total=1, completed=1, doing="ready")
+    elif actor.state is ActorState.STARTING and activity.total:
+        doing = f"{activity.what} ({activity.done / 1e6:.0f} of {activity.total / 1e6:.0f} MB)"
+        progress.update(task, total=activity.total, completed=activity.done, doing=doing)
+    else:
+        progress.update(task, total=None, doing=actor.reason)
 
 
 def _stuck(found: Status) -> bool:
-    """Whether something has failed, or waits with a reason that a person should see."""
+    """Whether something has failed, or cannot go on for a reason that a person should see."""
     return any(
-        a.state is ActorState.FAILED or (a.state is ActorState.STARTING and a.reason)
+        a.state is ActorState.FAILED
+        or (a.state is ActorState.STARTING and a.health is Health.UNHEALTHY)
         for a in found.actors
     )
