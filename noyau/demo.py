@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from configs import Settings, load_settings
+from noyau.processes import alive, processes_of
 from noyau.status import table as status_table
 from noyau.terminal import Assignments, Config, fail, run
 from noyau.up import guard_command, wait_until_up
@@ -137,12 +137,12 @@ async def _system(
                     raise EngineFailed(f"{actor.name} could not start: {actor.reason}")
             report.console.print(status_table(found))
             yield client
-            everyone = await _everyone(client, guard)
+            everything = processes_of(await client.status())
     finally:
         guard.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             guard.wait(20)
-    report.check("stopped in order, nothing left running", not _alive(everyone))
+    report.check("stopped in order, nothing left running", not alive(everything))
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
@@ -159,17 +159,6 @@ async def _connect(settings: Settings, guard: subprocess.Popen[bytes]) -> Client
                 "the system did not start; run `noyau up` with the same settings to see why"
             )
         await asyncio.sleep(0.05)
-
-
-async def _everyone(client: Client, guard: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(guard.pid)
-        return [root, *root.children(recursive=True)]
-    return []
-
-
-def _alive(processes: list[psutil.Process]) -> bool:
-    return bool([p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
 
 
 async def _tell(

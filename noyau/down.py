@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import Annotated
 
-import psutil
 import typer
 
+from noyau.processes import processes_of, wait_until_gone
 from noyau.terminal import EXIT_ERROR, RunFolder, errors, run
 from protocol.client import Client
-from protocol.messages.supervisor import Shutdown, Status
+from protocol.messages.supervisor import Shutdown
 
 
 def down(
@@ -26,24 +24,11 @@ def down(
 
 async def _down(run_folder: RunFolder, timeout_s: float) -> int:
     async with Client.connect(run_folder) as client:
-        before = await client.status()
+        everything = processes_of(await client.status())
         await client.ask(Shutdown())
-    left = await _wait(before, timeout_s)
+    left = await wait_until_gone(everything, timeout_s)
     if left:
         errors.print(f"[red]noyau:[/] still running after {timeout_s:g} s: {left}")
         return EXIT_ERROR
     errors.print("noyau is stopped.")
     return 0
-
-
-async def _wait(before: Status, timeout_s: float) -> list[int]:
-    """Wait for all of its processes; returns the pids of those that are left."""
-    everyone = [before.guard.pid, before.supervisor.pid, before.spawner.pid]
-    everyone += [actor.pid for actor in before.actors]
-    processes = []
-    for pid in everyone:
-        if pid is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                processes.append(psutil.Process(pid))
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout_s)
-    return [process.pid for process in alive]

@@ -90,6 +90,8 @@ class ResumingStream(Generic[C, E]):
                 self.end = self._current.end if self._current is not None else None
                 raise
             except (ActorDied, ActorUnavailable, StreamBroken) as loss:
+                if not self._receiver_lost(loss):
+                    raise
                 await self._resume(loss)
             else:
                 self.received.append(chunk)
@@ -101,6 +103,10 @@ class ResumingStream(Generic[C, E]):
         if left <= 0:
             raise DeadlineExceeded(f"no end of {message.operation} in time")
         return await self._caller.stream(self._target, message, timeout_s=left)
+
+    def _receiver_lost(self, loss: NoyauError) -> bool:
+        """Whether the receiver itself is gone, and not something that it depends on."""
+        return not loss.remote or loss.details.get("name") == self._target
 
     async def _resume(self, loss: NoyauError) -> None:
         """Ask the next incarnation to go on. Raises ``loss`` where nobody can."""

@@ -68,6 +68,7 @@ class Codec:
         if (
             type(envelope.id) is bytes
             and len(envelope.id) == ID_BYTES
+            and type(envelope.kind) is int
             and envelope.kind in _KINDS
             and type(envelope.operation) is str
             and type(envelope.source) is str
@@ -128,7 +129,7 @@ def _first_wrong(envelope: Envelope) -> str:
         value = getattr(envelope, name)
         if type(value) is not bytes or len(value) != ID_BYTES:
             return f"{name} must be {ID_BYTES} bytes"
-    if envelope.kind not in _KINDS:
+    if type(envelope.kind) is not int or envelope.kind not in _KINDS:
         return f"kind must be one of {sorted(_KINDS)}"
     for name, kind in expected.items():
         if type(getattr(envelope, name)) is not kind:

@@ -54,6 +54,8 @@ class NoyauError(Exception):
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] = details
+        self.remote = False
+        """Whether it came over the wire: the other side met it, not this one."""
 
     def __str__(self) -> str:
         return self.message
@@ -272,8 +274,10 @@ def error_from_body(body: object) -> NoyauError:
     message, details = body.get("message"), body.get("details")
     cls = BY_CODE.get(body["code"])
     kept = {str(k): v for k, v in details.items()} if isinstance(details, dict) else {}
-    kept.pop("message", None)
-    kept.pop("conversation", None)
     if cls is None:
         cls, kept = NoyauError, kept | {"code": body["code"]}
-    return cls(message if isinstance(message, str) else body["code"], **kept)
+    error = cls(message if isinstance(message, str) else body["code"])
+    # Not as keywords: a detail may have the name of one of the class's own arguments.
+    error.details.update(kept)
+    error.remote = True
+    return error

@@ -91,7 +91,12 @@ class Timers:
         self._handle = None
         self._wakes_at = float("inf")
         for action in self._wheel.due(self._clock.now()):
-            action()
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - the others that are due must come too
+                self._loop.call_exception_handler(
+                    {"message": f"a deadline's action raised: {action!r}", "exception": error}
+                )
         upcoming = self._wheel.next_at()
         if upcoming is not None and upcoming < self._wakes_at:
             self._arm(upcoming)

@@ -11,8 +11,11 @@ def start_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
 
     ``needs`` has an entry for every name and no cycle: the settings' checks refuse others.
     """
-    sorter = TopologicalSorter({name: list(needs[name]) for name in sorted(needs)})
-    return list(sorter.static_order())
+    order: list[str] = []
+    while len(order) < len(needs):
+        waiting = (name for name in needs if name not in order)
+        order.append(min(name for name in waiting if set(needs[name]) <= set(order)))
+    return order
 
 
 def stop_order(needs: Mapping[str, Sequence[str]]) -> list[set[str]]:

@@ -7,7 +7,6 @@ could go wrong about order, time-outs and restarts can be tested here in microse
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from configs.schema import Settings
@@ -332,12 +331,11 @@ class Plan:
     def tick(self, now: float) -> list[Effect]:
         """Do what has come due."""
         effects: list[Effect] = []
-        for child in self._due(now):
-            effects += self._on_due(child, now)
+        for child in self.children.values():
+            # Looked at one by one: what is done for one may give another a new state and time.
+            if child.due_at is not None and child.due_at <= now:
+                effects += self._on_due(child, now)
         return effects
-
-    def _due(self, now: float) -> Iterable[Child]:
-        return [c for c in self.children.values() if c.due_at is not None and c.due_at <= now]
 
     def _on_due(self, child: Child, now: float) -> list[Effect]:
         child.due_at = None

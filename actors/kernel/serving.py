@@ -286,7 +286,7 @@ class Server:
         except NoyauError as raised:
             error = raised
         except asyncio.CancelledError:
-            error = request.verdict or ActorUnavailable(f"{self.name} is stopping")
+            error = request.verdict or ActorUnavailable(f"{self.name} is stopping", name=self.name)
         except Exception as raised:  # noqa: BLE001 - the boundary: a defect must not end the actor
             error = self._defect(request, raised)
         if error is not None and request.conversation.state is State.OPEN:

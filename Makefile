@@ -1,0 +1,54 @@
+# Every target does its own set-up in .venv and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PEERS := .venv-peers/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check format bench clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# A venv whose libraries are those that constraints.txt pins.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## an answer that survives kill -9, on the real model (a minute)
+	$(BIN)/noyau demo
+
+run: $(READY)  ## start noyau in this terminal until Ctrl-C
+	$(BIN)/noyau up
+
+test: $(READY)  ## all tests, with real processes and the real model
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## formatting, lint, types, layers: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Peers live in an environment of their own: some of their names clash with ours.
+$(PEERS): benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
+
+bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same run
+	$(BIN)/python -m benchmarks.messaging $(ARGS)
+	$(BIN)/python -m benchmarks.recovery $(ARGS)
+	$(BIN)/python -m benchmarks.generation $(ARGS)
+	$(BIN)/python -m benchmarks.startup $(ARGS)
+
+clean:  ## remove the environments and caches; models stay
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

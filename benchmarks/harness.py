@@ -1,0 +1,189 @@
+"""What every benchmark shares: its arguments, alternating rounds, statistics and the report.
+
+A benchmark's contestants take turns within one run, so that whatever else the machine does hits
+all of them alike, and it compares them round by round. Its last line on stdout is JSON::
+
+    {"name": …, "figures": {KEY: {"value": NUMBER or null, "unit": TEXT, "reach": TEXT or null}}}
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import operator
+import os
+import platform
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from benchmarks.system import System, without_default_actors
+
+__all__ = [
+    "Figure",
+    "Options",
+    "System",
+    "alternate",
+    "median_ratio",
+    "p99",
+    "parse_arguments",
+    "show_figures",
+    "show_table",
+    "without_default_actors",
+]
+
+T = TypeVar("T")
+
+QUICK_S = 45.0
+"""What a benchmark may take with ``--quick``, all its starting and stopping included."""
+_RESERVE_S = 8.0
+"""Of that, what is left for stopping when no further round is begun."""
+
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How thoroughly to measure."""
+
+    quick: bool
+    runs: int
+    """Rounds, besides the one that warms up."""
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def until(self) -> float:
+        """When no further round may be under way, in monotonic seconds."""
+        return self.began + QUICK_S - _RESERVE_S if self.quick else math.inf
+
+
+def parse_arguments(
+    description: str | None, *, runs: int, quick_runs: int, arguments: Sequence[str] | None = None
+) -> Options:
+    """The command line of a benchmark whose usual number of rounds is ``runs``."""
+    summary = (description or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument(
+        "--quick", action="store_true", help=f"a rougher figure, within {QUICK_S:g} s"
+    )
+    parser.add_argument("--runs", type=_positive, metavar="N", help=f"rounds (default: {runs})")
+    given = parser.parse_args(arguments)
+    return Options(given.quick, given.runs or (quick_runs if given.quick else runs))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+async def alternate(
+    contestants: Mapping[str, Callable[[], Awaitable[T]]], options: Options, *, warm_up: bool = True
+) -> dict[str, list[T]]:
+    """Have each contestant do one round in turn, ``options.runs`` times over.
+
+    Returns every contestant's results, as many for each. With ``warm_up`` one more turn comes
+    first, which is not counted. With ``--quick`` it ends early rather than late.
+    """
+    results: dict[str, list[T]] = {name: [] for name in contestants}
+    longest = 0.0
+    for turn in range(-1 if warm_up else 0, options.runs):
+        began = time.monotonic()
+        if turn > 0 and began + longest > options.until:
+            break
+        for name, run in contestants.items():
+            result = await run()
+            if turn >= 0:
+                results[name].append(result)
+        longest = max(longest, time.monotonic() - began)
+    return results
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that 99 % of the values do not exceed (nearest rank)."""
+    return sorted(values)[math.ceil(len(values) * 0.99) - 1]
+
+
+def median_ratio(ours: Sequence[float], others: Sequence[float]) -> float | None:
+    """The median over the rounds of ours divided by theirs; None where they did not take part.
+
+    Round by round, because a machine that is busy for a while slows both sides of a round.
+    """
+    ratios = [mine / theirs for mine, theirs in zip(ours, others, strict=False)]
+    return statistics.median(ratios) if ratios else None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One result. ``reach`` is what it should reach, such as ``>= 0.45``; None for a plain fact."""
+
+    value: float | None
+    unit: str
+    reach: str | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether it is; None where nothing is to be reached or nothing was measured."""
+        if self.value is None or self.reach is None:
+            return None
+        comparison, _, target = self.reach.partition(" ")
+        return _COMPARISONS[comparison](self.value, float(target))
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: the first column to the left, all others, numbers mostly, to the right."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (headers, ["-" * width for width in widths], *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())
+    print()
+
+
+def show_figures(name: str, figures: Mapping[str, Figure]) -> None:
+    """Print the figures as a table, then as the JSON line that ends a benchmark's output."""
+    verdicts = {True: "yes", False: "no", None: "-"}
+    show_table(
+        [f"{name}: figure", "value", "unit", "to reach", "reached"],
+        [
+            [key, _text(one.value), one.unit, one.reach or "-", verdicts[one.reached]]
+            for key, one in figures.items()
+        ],
+    )
+    print(
+        f"{os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}: compare ratios, not absolute values."
+    )
+    print(
+        json.dumps(
+            {
+                "name": name,
+                "figures": {
+                    key: {"value": _rounded(one.value), "unit": one.unit, "reach": one.reach}
+                    for key, one in figures.items()
+                },
+            }
+        ),
+        flush=True,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    """Four digits: more would be noise."""
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,257 @@
+"""Processes are killed under load: what was accepted is answered, or ends in one typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+
+import psutil
+import pytest
+
+from noyau import Client, NoyauError, Query
+from noyau.processes import alive
+from protocol.lifecycle import ActorState
+from protocol.messages.supervisor import Status
+from tests.support.system import connect, pid_of, running, status_when, until
+
+DEADLINE_S = 40.0
+GRACE_S = 1.0
+
+
+@dataclass
+class Tally:
+    """What became of every query that was sent."""
+
+    answered: int = 0
+    errors: list[NoyauError] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
+
+    @property
+    def sent(self) -> int:
+        """All of them."""
+        return self.answered + len(self.errors)
+
+
+async def askuntil(stop: asyncio.Event, client: Client, tally: Tally, number: int) -> None:
+    """Ask one question after the other; every one ends in the tally."""
+    asked = 0
+    while not stop.is_set():
+        asked += 1
+        began = time.monotonic()
+        query = Query(text=f"Tell me about the number {number * 100 + asked}.", max_tokens=24)
+        try:
+            answer = await client.ask(query, timeout_s=DEADLINE_S)
+        except NoyauError as error:
+            tally.errors.append(error)
+        else:
+            assert answer.text.strip()
+            assert answer.metadata.finish_reason in ("stop", "length")
+            tally.answered += 1
+        tally.took.append(time.monotonic() - began)
+
+
+def restarts_of(found: Status, name: str) -> int:
+    """How often it was started again."""
+    if name in ("spawner", "supervisor"):
+        return int(getattr(found, name).restarts)
+    return next(actor.restarts for actor in found.actors if actor.name == name)
+
+
+def all_ready(found: Status) -> bool:
+    """Whether every actor is READY."""
+    return all(actor.state is ActorState.READY for actor in found.actors)
+
+
+@pytest.mark.parametrize(
+    "victim", ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor"]
+)
+async def test_queries_outlive_the_sigkill_of(victim: str) -> None:
+    async with running() as system:
+        tally, stop = Tally(), asyncio.Event()
+        clients = [await connect(system) for _ in range(4)]
+        load = [asyncio.create_task(askuntil(stop, c, tally, n)) for n, c in enumerate(clients)]
+        watcher = await connect(system)
+        for kills in range(1, 4):
+            before = await status_when(watcher, all_ready)
+            answered = tally.answered
+            os.kill(pid_of(before, victim), signal.SIGKILL)
+
+            def is_back(found: Status, before: Status = before, kills: int = kills) -> bool:
+                return (
+                    all_ready(found)
+                    and restarts_of(found, victim) == kills
+                    and pid_of(found, victim) != pid_of(before, victim)
+                )
+
+            await status_when(watcher, is_back)
+
+            def has_answered_more(seen: int = answered) -> bool:
+                return tally.answered >= seen + 4
+
+            await until(has_answered_more)
+        stop.set()
+        await asyncio.gather(*load)
+        for client in [*clients, watcher]:
+            await client.close()
+    assert tally.sent >= 12
+    assert tally.answered >= 0.95 * tally.sent, tally.errors
+    assert max(tally.took) <= DEADLINE_S + GRACE_S
+
+
+COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
+NEVER_FAILED = "restart.max_restarts=1000"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_no_word_is_missing_or_double_wherever_the_kill_falls(seed: int) -> None:
+    chance = random.Random(seed)
+    words, count = 150, 0
+    async with running(COUNTING, NEVER_FAILED) as system, await connect(system) as client:
+        for _ in range(12):
+            victims = chance.sample(["cpu_engine", "orchestrator", "storage"], k=2)
+            moments = sorted(chance.sample(range(1, words - 1), k=2))
+            pieces: list[str] = []
+            async with client.stream(Query(text="count", max_tokens=words)) as stream:
+                async for piece in stream:
+                    pieces.append(piece.text)
+                    if moments and len(pieces) >= moments[0]:
+                        moments.pop(0)
+                        found = await status_when(client, all_ready)
+                        os.kill(pid_of(found, victims.pop()), signal.SIGKILL)
+                        count += 1
+            assert "".join(pieces) == "".join(f"{n} " for n in range(words))
+            assert stream.end is not None
+            positions = [seam.position for seam in stream.end.seams]
+            assert positions == sorted(positions)
+    assert count == 24
+
+
+async def test_one_answer_outlives_the_kill_of_every_process_one_after_another() -> None:
+    words = 2500
+    async with running(COUNTING, NEVER_FAILED) as system, await connect(system) as client:
+        pieces: list[str] = []
+        victims = ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor"]
+        killed: dict[str, int] = {}
+        watcher = await connect(system)
+        async with client.stream(Query(text="count", max_tokens=words)) as stream:
+            async for piece in stream:
+                pieces.append(piece.text)
+                if victims and len(pieces) % 100 == 0:
+                    victim = victims.pop(0)
+                    found = await status_when(watcher, all_ready)
+                    killed[victim] = pid_of(found, victim)
+                    os.kill(killed[victim], signal.SIGKILL)
+        assert "".join(pieces) == "".join(f"{n} " for n in range(words))
+        assert len(killed) == 5
+        found = await status_when(watcher, all_ready)
+        for name, pid in killed.items():
+            assert pid_of(found, name) != pid
+        await watcher.close()
+
+
+async def test_nothing_outlives_the_sigkill_of_the_supervisor() -> None:
+    async with running(guard=False) as system:
+        everything = system.processes()
+        assert len(everything) == 5
+        system.process.kill()
+        await until(lambda: not alive(everything), 1.0)
+
+
+async def test_the_guard_starts_another_supervisor_and_lets_nothing_of_the_old_one_live() -> None:
+    async with running() as system, await connect(system) as client:
+        old = [p for p in system.processes() if p.pid != system.process.pid]
+        before = await client.status()
+        os.kill(pid_of(before, "supervisor"), signal.SIGKILL)
+        await until(lambda: not alive(old), 1.0)
+        after = await status_when(client, lambda s: s.boot != before.boot and all_ready(s))
+        assert after.supervisor.restarts == 1
+        assert after.guard.pid == before.guard.pid
+
+
+async def test_nothing_outlives_the_sigkill_of_guard_and_supervisor() -> None:
+    async with running() as system, await connect(system) as client:
+        everything = system.processes()
+        supervisor = pid_of(await client.status(), "supervisor")
+        system.process.kill()
+        os.kill(supervisor, signal.SIGKILL)
+        await until(lambda: not alive(everything), 1.0)
+
+
+async def test_when_only_the_guard_is_killed_the_rest_stops_in_order() -> None:
+    async with running() as system:
+        everything = system.processes()
+        system.process.kill()
+        await until(lambda: not alive(everything), 15)
+
+
+async def test_a_crash_loop_ends_in_failed_and_its_siblings_are_untouched() -> None:
+    quick = ("restart.max_restarts=3", "restart.backoff_first_s=0.01", "restart.backoff_max_s=0.02")
+    crasher = "actors.crasher.class=tests.support.actors:Crasher"
+    async with running(crasher, COUNTING, *quick, wait=False) as system:
+        client = await connect(system)
+        failed = await status_when(client, lambda s: _state(s, "crasher") is ActorState.FAILED)
+        crasher_status = next(a for a in failed.actors if a.name == "crasher")
+        assert crasher_status.restarts == 3
+        assert "4 times" in crasher_status.reason
+        assert "exit code 3" in crasher_status.reason
+        answer = await client.ask(Query(text="count", max_tokens=5))
+        assert answer.text == "0 1 2 3 4 "
+        for actor in (await client.status()).actors:
+            if actor.name != "crasher":
+                assert actor.restarts == 0
+                assert actor.state is ActorState.READY
+        from protocol.messages.supervisor import Restart
+
+        await client.ask(Restart(name="crasher"))
+        again = await status_when(client, lambda s: _restarts(s, "crasher") > 3)
+        assert again.health.value == "degraded"
+        await client.close()
+
+
+def _state(found: Status, name: str) -> ActorState:
+    return next(actor.state for actor in found.actors if actor.name == name)
+
+
+def _restarts(found: Status, name: str) -> int:
+    return next(actor.restarts for actor in found.actors if actor.name == name)
+
+
+async def test_an_actor_that_cannot_start_says_why_and_hurts_nobody() -> None:
+    broken = "actors.broken.class=tests.support.actors:Unstartable"
+    missing = "actors.missing.class=tests.support.nothing:Missing"
+    async with running(broken, missing, COUNTING, wait=False) as system:
+        client = await connect(system)
+        found = await status_when(
+            client,
+            lambda s: _state(s, "missing") is ActorState.FAILED and "moon" in s.reason,
+        )
+        reasons = {actor.name: actor.reason for actor in found.actors}
+        assert "the moon is in the wrong phase" in reasons["broken"]
+        assert "tests.support.nothing" in reasons["missing"]
+        assert (await client.ask(Query(text="count", max_tokens=2))).text == "0 1 "
+        await client.close()
+
+
+async def test_a_stopping_system_finishes_or_hands_back_what_it_works_on() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        asked = asyncio.create_task(client.ask(Query(text="count", max_tokens=300)))
+        await status_when(client, lambda s: _in_flight(s, "orchestrator") == 1)
+        system.process.send_signal(signal.SIGTERM)
+        answer = await asyncio.wait_for(asked, 20)
+        assert answer.text == "".join(f"{n} " for n in range(300))
+        await until(lambda: system.process.poll() is not None, 20)
+        assert system.process.returncode == 0
+        assert [p.name for p in system.run_folder.iterdir()] == ["lock"]
+
+
+def _in_flight(found: Status, name: str) -> int:
+    return next(actor.counters.in_flight for actor in found.actors if actor.name == name)
+
+
+def test_the_tests_own_processes_are_gone() -> None:
+    children = psutil.Process().children(recursive=True)
+    assert [c for c in children if "supervis" in " ".join(c.cmdline())] == []

@@ -1,0 +1,137 @@
+"""A real system, a real model: what users do with it works."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from noyau import ChatMessage, Client, Query
+from protocol.errors import (
+    DeadlineExceeded,
+    InvalidMessage,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    NotRunning,
+    UnknownOperation,
+)
+from protocol.lifecycle import ActorState, Health
+from protocol.messages.actor import Ping
+from protocol.messages.base import Ask, Empty
+from protocol.messages.engine import Generate
+from protocol.messages.storage import ListAssets, Provide
+from protocol.messages.supervisor import WatchEvents
+from tests.support.system import System, running, status_when
+
+GREEDY = {"temperature": 0.0, "max_tokens": 24}
+
+
+async def test_a_question_is_answered_and_the_metadata_tell_how() -> None:
+    async with running() as system, system.client() as client:
+        answer = await client.ask(Query(text="Why is the sky blue?", **GREEDY))
+        assert answer.text.strip()
+        (engine,) = answer.metadata.engines
+        assert engine.engine.startswith("cpu_engine.")
+        assert engine.device == "cpu"
+        assert 0 < engine.completion_tokens <= 24
+        assert answer.metadata.seams == []
+        assert answer.metadata.finish_reason == "length"
+        assert answer.metadata.first_token_ms is not None
+        found = await client.status()
+        assert found.health is Health.HEALTHY
+        assert [a.name for a in found.actors if a.state is ActorState.READY] == [
+            "storage", "cpu_engine", "orchestrator",
+        ]  # fmt: skip
+        await _the_rest_of_the_questions(system, client)
+
+
+async def _the_rest_of_the_questions(system: System, client: Client) -> None:
+    """One system serves several checks: a start costs a second, and they do not disturb."""
+    # More questions at once than the engine has slots: all are answered.
+    answers = await asyncio.gather(
+        *(client.ask(Query(text=f"Count to {n}.", **GREEDY)) for n in range(3, 13))
+    )
+    assert all(answer.text.strip() for answer in answers)
+    # Leaving a stream early frees its slot, also in the middle of a long prompt.
+    long = "All work and no play makes Jack a dull boy. " * 150
+    for _ in range(5):
+        async with client.stream(Query(text=long)) as stream:
+            if stream.received:
+                break
+    again = await client.ask(Query(text="Still there?", **GREEDY), timeout_s=60)
+    assert again.text.strip()
+    with pytest.raises(InvalidRequest, match="context holds 2048") as too_long:
+        await client.ask(Query(text=long * 3))
+    assert too_long.value.details["prompt_tokens"] > 2048
+    with pytest.raises(InvalidRequest, match="empty"):
+        await client.ask(Query(text="  "))
+    with pytest.raises(DeadlineExceeded):
+        await client.ask(Query(text=long, max_tokens=500), timeout_s=0.3)
+    with pytest.raises(NotFound, match="cpu_engine, orchestrator, storage"):
+        await client.ask(Ping(), to="nobody")
+    turns = [ChatMessage(role="system", content="Be brief."),
+             ChatMessage(role="user", content="Hello")]  # fmt: skip
+    assert (await client.ask(Query(messages=turns, **GREEDY))).text
+
+
+async def test_engines_and_storage_answer_to_the_system_alone() -> None:
+    async with running() as system, system.client() as client:
+        generate = Generate(messages=[ChatMessage(role="user", content="hi")])
+        with pytest.raises(NotAllowed, match="internal"):
+            async for _ in client.stream(generate, to="cpu_engine"):
+                pass
+        with pytest.raises(NotAllowed, match="internal"):
+            async for _ in client.stream(Provide(asset="default")):
+                pass
+        assets = await client.ask(ListAssets())
+        assert any(one.default and one.present for one in assets.assets)
+        with pytest.raises(UnknownOperation):
+            await client.ask(Strange(), to="orchestrator")
+        with pytest.raises(InvalidMessage, match="max_tokens"):
+            await client.ask(Query.model_construct(text="hi", max_tokens=-1))
+        found = await status_when(client, _rejections_are_counted)
+        assert found.health is Health.HEALTHY
+
+
+class Strange(Ask[Empty], operation="orchestrator.strange"):
+    """An operation that nobody has."""
+
+
+def _rejections_are_counted(found: object) -> bool:
+    actors = getattr(found, "actors", [])
+    return any(a.name == "orchestrator" and a.counters.rejected >= 2 for a in actors)
+
+
+async def test_who_watches_events_is_told_of_deaths() -> None:
+    async with running() as system, system.client() as client:
+        watching = client.stream(WatchEvents(prefix="actor."), timeout_s=60)
+        seen: list[str] = []
+
+        async def watch() -> None:
+            async for chunk in watching:
+                seen.extend(event.what for event in chunk.events)
+                if "actor.ready" in seen:
+                    return
+
+        task = asyncio.create_task(watch())
+        found = await client.status()
+        orchestrator = next(a for a in found.actors if a.name == "orchestrator")
+        # The subscription's request went out before this one, to the same receiver.
+        assert orchestrator.pid is not None
+        for one in system.processes():
+            if one.pid == orchestrator.pid:
+                one.kill()
+        await asyncio.wait_for(task, 20)
+        assert seen[:2] == ["actor.died", "actor.ready"]
+
+
+async def test_without_a_system_the_client_says_how_to_start_one() -> None:
+    async with running("actors.cpu_engine.enabled=false", "query.engines=[]") as system:
+        run_folder = system.run_folder
+        async with system.client() as client:
+            with pytest.raises(Exception, match="no engine"):
+                await client.ask("hi")
+    with pytest.raises(NotRunning, match="noyau up"):
+        async with Client.connect(run_folder):
+            pass

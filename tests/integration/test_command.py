@@ -1,0 +1,190 @@
+"""The ``noyau`` command, as a person at a terminal uses it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from noyau.app import app
+from noyau.processes import alive
+from tests.support.model import shared_assets
+from tests.support.system import System, running
+
+ROOT = Path(__file__).parents[2]
+VERBS = sorted(c.name or c.callback.__name__ for c in app.registered_commands if c.callback)
+
+
+def noyau(
+    *arguments: str, run_folder: Path | None = None, stdin: str | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; returns what it printed and its exit code."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")} | variables
+    if run_folder is not None:
+        environment["NOYAU_RUN__FOLDER"] = str(run_folder)
+    environment |= {"COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "noyau", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
+        input=stdin if stdin is not None else "",
+    )  # fmt: skip
+
+
+async def command(system: System, *arguments: str, stdin: str | None = None) -> str:
+    """Run it against a system; it must succeed."""
+    done = await asyncio.to_thread(noyau, *arguments, run_folder=system.run_folder, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_stands_in_the_readme_or_docs(verb: str) -> None:
+    shown = noyau(verb, "--help")
+    assert shown.returncode == 0
+    assert "Usage" in shown.stdout
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert any(f"noyau {verb}" in page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize("verb", ["status", "ask", "down", "restart"])
+def test_without_a_system_a_verb_says_how_to_start_one(verb: str, tmp_path: Path) -> None:
+    words = {"ask": ["hello"], "restart": ["storage"]}.get(verb, [])
+    done = noyau(verb, *words, run_folder=tmp_path / "none")
+    assert done.returncode == 3
+    assert "noyau up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_question_is_wrong_usage(tmp_path: Path) -> None:
+    done = noyau("ask", run_folder=tmp_path)
+    assert done.returncode == 2
+    assert "noyau ask" in done.stderr
+
+
+def test_wrong_settings_are_all_told_before_anything_starts(tmp_path: Path) -> None:
+    done = noyau("up", "--set", "query.deadline_s=soon", "--set", "nonsense.x=1")
+    assert done.returncode == 78
+    assert "query.deadline_s" in done.stderr
+    assert "nonsense" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_folder_too_long_for_a_socket_is_told_with_the_remedy(tmp_path: Path) -> None:
+    done = noyau("up", "--detach", "--set", f"run.folder={tmp_path}/{'x' * 100}",
+                 "--set", f"data.folder={tmp_path}/data")  # fmt: skip
+    assert done.returncode == 78
+    assert "--set run.folder=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_asking_status_restart_and_down_work_on_a_running_system() -> None:
+    async with running() as system:
+        found = json.loads(await command(system, "status", "--json"))
+        assert found["health"] == "healthy"
+        assert isinstance(found["supervisor"]["pid"], int)
+        for actor in found["actors"]:
+            assert {"name", "pid", "epoch", "state", "health", "reason", "restarts"} <= actor.keys()
+        table = await command(system, "status")
+        assert all(actor["name"] in table for actor in found["actors"])
+
+        piped = await command(
+            system, "ask", "--max-tokens", "12", "--temperature", "0", "Shorten this:",
+            stdin="The sky is blue because of scattering.\n",
+        )  # fmt: skip
+        assert piped.strip()
+        answered = json.loads(await command(system, "ask", "--json", "-n", "8", "Hello"))
+        assert answered["text"]
+        assert answered["metadata"]["engines"][0]["completion_tokens"] <= 8
+
+        await command(system, "restart", "orchestrator")
+        after = json.loads(await command(system, "status", "--json"))
+        restarts = {actor["name"]: actor["restarts"] for actor in after["actors"]}
+        assert restarts == {"storage": 0, "cpu_engine": 0, "orchestrator": 1}
+
+        unknown = await asyncio.to_thread(noyau, "restart", "nobody", run_folder=system.run_folder)
+        assert unknown.returncode == 1
+        assert "storage, cpu_engine, orchestrator" in unknown.stderr
+
+        everything = system.processes()
+        await command(system, "down")
+        assert alive(everything) == []
+        assert system.process.wait(10) == 0
+
+
+async def test_a_second_supervisor_on_one_run_folder_refuses_and_names_the_first() -> None:
+    async with running() as system:
+        first = json.loads(await command(system, "status", "--json"))["supervisor"]["pid"]
+        second = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "supervisor.py", "--set", f"run.folder={system.run_folder}",
+             "--set", f"data.folder={system.data_folder}"],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert second.returncode == 78
+        assert f"pid {first}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert json.loads(await command(system, "status", "--json"))["health"] == "healthy"
+
+
+async def test_up_detached_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
+    # Sockets need a short path, and tmp_path is a long one.
+    run_folder, data = Path(f"/tmp/nyup{os.getpid()}"), tmp_path / "data"
+    data.mkdir()
+    (data / "assets").symlink_to(shared_assets())
+    up = await asyncio.to_thread(
+        noyau, "up", "--detach", "--set", f"run.folder={run_folder}", "--set", f"data.folder={data}"
+    )
+    try:
+        assert up.returncode == 0, up.stderr
+        assert "noyau is up" in up.stderr
+    finally:
+        down = await asyncio.to_thread(noyau, "down", run_folder=run_folder)
+    assert down.returncode == 0, down.stderr
+    (run_folder / "lock").unlink()
+    run_folder.rmdir()
+
+
+async def test_without_network_and_weights_it_says_what_to_do() -> None:
+    offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_NO_CACHE_DIR": "1",
+               "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}  # fmt: skip
+    async with running(wait=False, assets=False, environment=offline) as system:
+        done = None
+        async with asyncio.timeout(60):
+            while done is None or "models/" not in done.stdout:
+                done = await asyncio.to_thread(noyau, "status", run_folder=system.run_folder)
+        shown = " ".join(done.stdout.split())
+        assert "network" in shown
+        asked = await asyncio.to_thread(
+            noyau, "ask", "--timeout", "1", "hi", run_folder=system.run_folder
+        )
+        assert asked.returncode == 1
+        assert "Traceback" not in asked.stderr
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_import_noyau_and_the_standard_library_alone(example: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(example.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"noyau"}
+
+
+async def test_the_examples_run() -> None:
+    async with running() as system:
+        for example in sorted((ROOT / "examples").glob("*.py")):
+            environment = os.environ | {"NOYAU_RUN__FOLDER": str(system.run_folder)}
+            done = await asyncio.to_thread(
+                subprocess.run, [sys.executable, str(example)], cwd="/", env=environment,
+                capture_output=True, text=True, timeout=90, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert len(done.stdout) > 100

@@ -1,0 +1,89 @@
+"""Actors for chaos tests: started by the real supervisor, in real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+
+from actors.kernel import Actor, handles
+from protocol.errors import EngineFailed
+from protocol.messages.base import Ask, Empty, Message, Role
+from protocol.messages.engine import Generate, Generated, Tokens
+
+
+class CountingEngine(Actor):
+    """An engine whose answer is known: ``0 1 2 3 …``, so that a seam can be checked exactly.
+
+    It goes on from the text it is given, as a model does, and from nothing else.
+    """
+
+    async def on_start(self) -> None:
+        """Be an engine with four slots."""
+        self.info = {"slots": 4, "device": "cpu", "model": "counting", "model_id": "counting"}
+
+    @handles(Generate)
+    async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
+        """Count on, one number every few milliseconds."""
+        said = message.begun.text if message.begun is not None else ""
+        numbers = said.split()
+        if said and not said.endswith(" "):
+            raise EngineFailed(f"the text was cut inside a token: {said[-20:]!r}")
+        if numbers != [str(n) for n in range(len(numbers))]:
+            raise EngineFailed(f"words are missing or double in {said[-60:]!r}")
+        for number in range(len(numbers), message.sampling.max_tokens):
+            await asyncio.sleep(0.002)
+            self.progressed()
+            yield Tokens(text=f"{number} ")
+        yield Generated(
+            finish_reason="length", model="counting", model_name="counting", device="cpu",
+            prompt_tokens=1, completion_tokens=message.sampling.max_tokens - len(numbers),
+            prefill_ms=0, decode_ms=0, tokens_per_s=0,
+        )  # fmt: skip
+
+
+class Crasher(Actor):
+    """Ends with a crash as soon as it starts."""
+
+    async def on_start(self) -> None:
+        """Crash."""
+        os._exit(3)
+
+
+class Unstartable(Actor):
+    """Says that it cannot start, and why, for as long as it runs."""
+
+    async def on_start(self) -> None:
+        """Fail for a reason that may pass."""
+        raise EngineFailed("the moon is in the wrong phase")
+
+
+class Slow(Message):
+    """How far it came."""
+
+    finished: bool
+
+
+class WorkSlowly(Ask[Slow], operation="slow.work", role=Role.ASK):
+    """Work for some time."""
+
+    seconds: float = 1.0
+
+
+class Defect(Ask[Empty], operation="slow.defect", role=Role.ASK):
+    """Meet a defect."""
+
+
+class SlowWorker(Actor):
+    """Takes its time, and has a defect."""
+
+    @handles(WorkSlowly)
+    async def work(self, message: WorkSlowly) -> Slow:
+        """Wait, then answer."""
+        await asyncio.sleep(message.seconds)
+        return Slow(finished=True)
+
+    @handles(Defect)
+    def defect(self, message: Defect) -> Empty:
+        """Raise what no handler should."""
+        raise ZeroDivisionError("a defect")

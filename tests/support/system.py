@@ -1,0 +1,159 @@
+"""A real noyau for tests: started as a user starts it, in folders of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from noyau.processes import alive
+from protocol.client import Client
+from protocol.errors import NotRunning
+from protocol.lifecycle import ActorState
+from protocol.messages.supervisor import Status
+from tests.support.model import shared_assets
+
+
+@dataclass
+class System:
+    """One running noyau."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    generation: list[psutil.Process] = field(default_factory=list)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where its sockets are."""
+        return self.folder / "run"
+
+    @property
+    def data_folder(self) -> Path:
+        """Where its data is."""
+        return self.folder / "data"
+
+    @property
+    def output(self) -> str:
+        """What it wrote to its terminal."""
+        return (self.folder / "terminal").read_text()
+
+    def client(self) -> Client:
+        """A client of it."""
+        return Client.connect(self.run_folder)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything of it that is alive now, the process started first included."""
+        try:
+            root = psutil.Process(self.process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *assignments: str,
+    guard: bool = True,
+    wait: bool = True,
+    assets: bool = True,
+    environment: dict[str, str] | None = None,
+) -> AsyncGenerator[System, None]:
+    """A noyau with these settings, all of its actors READY unless ``wait`` is false.
+
+    Weights are fetched once for all tests; with ``assets=False`` it starts without any.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ny", dir="/tmp"))
+    (folder / "data").mkdir()
+    if assets:
+        (folder / "data" / "assets").symlink_to(shared_assets())
+    command = [sys.executable, "-m", "supervision.guard" if guard else "supervisor"]
+    if not guard:
+        command.append("--no-guard")
+    for one in (f"run.folder={folder}/run", f"data.folder={folder}/data", *assignments):
+        command += ["--set", one]
+    with (folder / "terminal").open("wb") as terminal:
+        process = _start(command, terminal.fileno(), environment or {})
+    system = System(folder, process)
+    try:
+        if wait:
+            await until_ready(system)
+        yield system
+    finally:
+        left = system.processes()
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for process_left in alive(left):
+            process_left.kill()
+        process.wait(5)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(command: list[str], output: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
+    # Whatever NOYAU_ variables the person who runs the tests has set are not the tests' settings.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")} | extra
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+    )
+
+
+async def connect(system: System, seconds: float = 30) -> Client:
+    """A client as soon as the supervisor answers."""
+    async with asyncio.timeout(seconds):
+        while True:
+            with contextlib.suppress(NotRunning):
+                return await system.client().open()
+            assert system.process.poll() is None, f"it ended: {system.output}"
+            await asyncio.sleep(0.02)
+
+
+async def until_ready(system: System, seconds: float = 60) -> Status:
+    """Wait until every actor is READY; returns the status."""
+    async with await connect(system) as client, asyncio.timeout(seconds):
+        while True:
+            found = await client.status()
+            if all(actor.state is ActorState.READY for actor in found.actors):
+                return found
+            await client.caller.wait_for_news(client.caller.clock.now() + 0.2)
+
+
+async def status_when(
+    client: Client, wanted: Callable[[Status], bool], seconds: float = 30
+) -> Status:
+    """The first status for which ``wanted(status)`` holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await client.status()
+            if wanted(found):
+                return found
+            await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+
+
+def pid_of(found: Status, name: str) -> int:
+    """The pid of an actor, or of ``spawner``, ``supervisor`` or ``guard``."""
+    if name in ("spawner", "supervisor", "guard"):
+        pid = getattr(found, name).pid
+    else:
+        pid = next(actor.pid for actor in found.actors if actor.name == name)
+    assert isinstance(pid, int), f"{name} has no process"
+    return pid
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until the condition holds; fails with TimeoutError when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.02)

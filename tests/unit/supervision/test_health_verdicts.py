@@ -1,0 +1,108 @@
+"""Healthy, degraded or unhealthy, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.lifecycle import Health
+from protocol.messages.supervisor import Activity
+from supervision.child import Child, ChildState
+from supervision.health import Verdict, judge, judge_system
+from supervision.restart import RestartPolicy
+from tests.support.planning import settings_of
+
+MISSED_AFTER_S = 2.0
+
+GOOD = Verdict(Health.HEALTHY)
+SO_SO = Verdict(Health.DEGRADED, "draining")
+BAD = Verdict(Health.UNHEALTHY, "failed")
+
+
+def child(
+    state: ChildState,
+    reason: str = "",
+    last_exit: str = "",
+    what: str = "idle",
+    heard_at: float | None = None,
+) -> Child:
+    policy = RestartPolicy(settings_of({"a": []}).restart, "permanent")
+    it = Child("a", [], policy, state, reason=reason, last_exit=last_exit, heard_at=heard_at)
+    it.activity = Activity(what=what)
+    return it
+
+
+@pytest.mark.parametrize(
+    ("it", "health", "reason"),
+    [
+        (child(ChildState.FAILED), Health.UNHEALTHY, "failed"),
+        (child(ChildState.FAILED, "no disk"), Health.UNHEALTHY, "failed: no disk"),
+        (child(ChildState.STOPPED), Health.UNHEALTHY, "stopped"),
+        (child(ChildState.STOPPED, "exit code 0"), Health.UNHEALTHY, "stopped: exit code 0"),
+        (child(ChildState.BACKOFF), Health.UNHEALTHY, "restarting after its end"),
+        (child(ChildState.DEAD), Health.UNHEALTHY, "restarting after its end"),
+        (
+            child(ChildState.BACKOFF, last_exit="killed by SIGSEGV"),
+            Health.UNHEALTHY,
+            "restarting after killed by SIGSEGV",
+        ),
+        (child(ChildState.STOPPING), Health.DEGRADED, "draining"),
+        (child(ChildState.WAITING), Health.DEGRADED, "not started yet"),
+        (child(ChildState.SPAWNING), Health.DEGRADED, "not started yet"),
+        (
+            child(ChildState.WAITING, "waits for storage"),
+            Health.DEGRADED,
+            "not started yet: waits for storage",
+        ),
+        (
+            child(ChildState.STARTING, what="loading the model"),
+            Health.DEGRADED,
+            "starting: loading the model",
+        ),
+        (child(ChildState.STARTING, "no network"), Health.UNHEALTHY, "no network"),
+        (child(ChildState.READY), Health.HEALTHY, ""),
+        (child(ChildState.READY, heard_at=100.0), Health.HEALTHY, ""),
+    ],
+)
+def test_each_state_has_its_verdict_and_its_reason(it: Child, health: Health, reason: str) -> None:
+    assert judge(it, 100.0, MISSED_AFTER_S) == Verdict(health, reason)
+
+
+def test_every_state_is_judged() -> None:
+    for state in ChildState:
+        verdict = judge(child(state), 100.0, MISSED_AFTER_S)
+        assert (verdict.reason == "") == (verdict.health is Health.HEALTHY)
+
+
+def test_a_heartbeat_that_is_just_on_time_is_not_missing() -> None:
+    assert judge(child(ChildState.READY, heard_at=100.0), 102.0, MISSED_AFTER_S) == GOOD
+
+
+def test_a_ready_actor_without_heartbeats_is_unhealthy_and_says_for_how_long() -> None:
+    verdict = judge(child(ChildState.READY, heard_at=100.0), 103.46, MISSED_AFTER_S)
+    assert verdict == Verdict(Health.UNHEALTHY, "no heartbeat for 3.5 s")
+
+
+def test_an_actor_that_loads_for_minutes_is_not_accused_of_missing_heartbeats() -> None:
+    it = child(ChildState.STARTING, what="downloading", heard_at=100.0)
+    assert judge(it, 900.0, MISSED_AFTER_S).health is Health.DEGRADED
+
+
+def test_the_system_is_healthy_when_all_are() -> None:
+    assert judge_system([("a", GOOD), ("b", GOOD)]) == GOOD
+
+
+def test_the_system_is_degraded_when_some_are_not_and_names_them_alone() -> None:
+    verdict = judge_system([("a", GOOD), ("b", BAD), ("c", SO_SO)])
+    assert verdict == Verdict(Health.DEGRADED, "b failed; c draining")
+
+
+def test_the_system_is_unhealthy_when_all_are() -> None:
+    assert judge_system([("a", BAD), ("b", BAD)]).health is Health.UNHEALTHY
+
+
+def test_the_system_is_degraded_while_one_of_the_sick_does_something() -> None:
+    assert judge_system([("a", BAD), ("b", SO_SO)]).health is Health.DEGRADED
+
+
+def test_nobody_at_all_is_healthy() -> None:
+    assert judge_system([]) == GOOD

@@ -1,0 +1,165 @@
+"""How actors come up: in order, each watched until it is READY."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from protocol.errors import NotFound
+from protocol.lifecycle import ActorState
+from supervision.child import ChildState
+from supervision.plan import Signal, Spawn
+from tests.support.planning import PlanDriver, published, running, signals, spawns, told
+
+CHAIN = {"storage": [], "engine": ["storage"], "front": ["engine", "storage"]}
+
+
+def test_nothing_is_spawned_before_the_spawner_takes_orders() -> None:
+    driver = PlanDriver({"a": []})
+    assert driver.advance(100) == []
+    assert spawns(driver.spawner_ready()) == ["a"]
+
+
+def test_those_who_need_nobody_start_together() -> None:
+    driver = PlanDriver({"a": [], "b": [], "c": ["a"]})
+    assert spawns(driver.spawner_ready()) == ["a", "b"]
+
+
+def test_an_actor_waits_until_all_it_needs_are_ready_and_says_for_whom() -> None:
+    driver = PlanDriver(CHAIN)
+    effects = driver.spawner_ready()
+    assert spawns(effects) == ["storage"]
+    assert published(effects) == ["engine", "front"]
+    assert driver.reason("front") == "waits for engine, storage"
+    assert spawns(driver.spawned("storage")) == []
+    assert spawns(driver.beat("storage", ActorState.STARTING)) == []
+    assert spawns(driver.beat("storage")) == ["engine"]
+    assert driver.reason("front") == "waits for engine"
+    driver.spawned("engine")
+    assert spawns(driver.beat("engine")) == ["front"]
+    assert driver.reason("front") == ""
+
+
+def test_a_dependant_is_not_started_by_the_readiness_of_an_incarnation_that_died() -> None:
+    driver = PlanDriver({"a": [], "b": ["a"]})
+    driver.spawner_ready()
+    driver.spawned("a")
+    gone = driver.epoch("a")
+    driver.crash("a")
+    assert driver.beat("a", epoch=gone) == []
+    assert driver.state("b") is ChildState.WAITING
+
+
+def test_ready_is_published_told_and_shown_with_the_epoch_and_what_the_actor_says_of_itself() -> (
+    None
+):
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.spawned("a")
+    driver.clock.advance(0.25)
+    effects = driver.beat("a", slots=4)
+    assert published(effects) == ["a"]
+    assert told(effects) == ["actor.ready"]
+    entry = driver.plan.entry("a")
+    assert (entry.state, entry.epoch) == (ActorState.READY, driver.epoch("a"))
+    assert entry.info == {"slots": 4}
+
+
+def test_the_directory_shows_an_epoch_only_while_there_is_a_process() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    assert driver.plan.entry("a").epoch == ""
+    driver.spawned("a")
+    assert driver.plan.entry("a").epoch == driver.epoch("a") != ""
+    driver.beat("a")
+    driver.died("a")
+    assert driver.plan.entry("a").epoch == ""
+
+
+def test_a_heartbeat_is_published_only_when_it_says_something_new() -> None:
+    driver = running("a")
+    assert driver.beat("a") == []
+    assert published(driver.beat("a", reason="the disk is nearly full")) == ["a"]
+    assert driver.beat("a", reason="the disk is nearly full") == []
+
+
+def test_a_heartbeat_of_a_stranger_is_ignored() -> None:
+    driver = running("a")
+    assert driver.beat("nobody", epoch="boot-1") == []
+    assert driver.beat("a", epoch="boot-99", reason="not me") == []
+    assert driver.reason("a") == ""
+
+
+def test_every_incarnation_has_an_epoch_of_its_own() -> None:
+    driver = running("a", "b")
+    driver.crash("a")
+    driver.spawned("a")
+    driver.crash("b")
+    epochs = [effect.epoch for effect in driver.all if isinstance(effect, Spawn)]
+    assert len(set(epochs)) == len(epochs) == 4
+    assert all(epoch.startswith("boot-") for epoch in epochs)
+
+
+def test_a_process_that_says_nothing_in_time_is_killed_once() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20})
+    driver.spawner_ready()
+    driver.spawned("a")
+    assert driver.advance(19.9) == []
+    effects = driver.advance(0.1)
+    assert effects[1:] == [Signal("a", driver.epoch("a"), signal.SIGKILL)]
+    assert told(effects) == ["actor.killed"]
+    assert driver.plan.next_at() is None
+    assert driver.advance(1000) == []
+    assert spawns(driver.crash("a")) == ["a"]
+
+
+def test_the_next_incarnation_of_one_that_was_killed_is_watched_as_well() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20})
+    driver.spawner_ready()
+    driver.spawned("a")
+    driver.advance(20)
+    driver.crash("a")
+    driver.spawned("a")
+    assert signals(driver.advance(20)) == [("a", signal.SIGKILL)]
+
+
+def test_loading_has_no_time_limit_once_a_sign_of_life_came() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.spawned("a")
+    driver.beat("a", ActorState.STARTING)
+    assert driver.advance(24 * 3600) == []
+    assert driver.state("a") is ChildState.STARTING
+
+
+def test_a_sign_of_life_that_overtakes_the_spawners_word_does_no_harm() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.beat("a")
+    assert driver.state("a") is ChildState.SPAWNING
+    driver.spawned("a")
+    driver.beat("a")
+    assert driver.state("a") is ChildState.READY
+
+
+def test_an_unknown_name_is_told_who_is_there() -> None:
+    with pytest.raises(NotFound, match="no actor 'c'; there are: a, b"):
+        PlanDriver({"a": [], "b": []}).plan.child("c")
+
+
+def test_only_later_incarnations_count_as_restarted() -> None:
+    driver = running("a")
+    assert not driver.plan.restarted("a")
+    driver.crash("a")
+    assert driver.plan.restarted("a")
+    assert not driver.plan.restarted("nobody")
+
+
+def test_the_plan_says_when_it_is_next_to_be_asked() -> None:
+    driver = PlanDriver({"a": [], "b": []}, supervisor={"spawn_timeout_s": 3})
+    assert driver.plan.next_at() is None
+    driver.spawner_ready()
+    assert driver.plan.next_at() == driver.now + 3
+    driver.up("a", "b")
+    assert driver.plan.next_at() is None
