@@ -69,7 +69,13 @@ from supervision.plan import (
 from supervision.processes import become_subreaper, die_with_parent, set_name
 from supervision.restart import Exit
 from supervision.runfolder import RunFolder
-from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
+from supervision.spawner import (
+    Spawner,
+    SpawnerEvents,
+    SpawnerProcess,
+    SpawnOrder,
+    fork_spawner,
+)
 from supervision.vitals import VitalsReader
 
 ACTOR_MAIN = "actors.kernel.host:run"
@@ -124,14 +130,14 @@ class Supervisor:
     def _now(self) -> float:
         return self._clock.now()
 
-    async def run(self) -> None:
+    async def run(self, first_spawner: SpawnerProcess | None = None) -> None:
         """Run until everything has been told to stop and has stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, lambda: self._do(self._plan.stop(self._now())))
         transport = ZmqTransport()
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
-        self._spawner.start()
+        self._spawner.start(first_spawner)
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -396,11 +402,13 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-async def _run(settings: Settings, guard: int, restarts: int) -> None:
+async def _run(
+    settings: Settings, guard: int, restarts: int, first_spawner: SpawnerProcess
+) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         log_to(settings.data.logs_folder / "supervisor.jsonl", actor="supervisor", pid=os.getpid())
-        await Supervisor(settings, run_folder, guard, restarts).run()
+        await Supervisor(settings, run_folder, guard, restarts).run(first_spawner)
     finally:
         run_folder.close()
 
@@ -418,7 +426,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_name("noyau-supervisor")
     try:
         settings = load_settings(file=options.config, assignments=options.assignments)
-        asyncio.run(_run(settings, options.guard, options.restarts))
+        # Before anything is opened and any thread begins.
+        first_spawner = fork_spawner()
+        asyncio.run(_run(settings, options.guard, options.restarts, first_spawner))
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -47,14 +48,20 @@ def without_default_actors() -> list[str]:
 class System:
     """``async with System("actors.NAME.settings.threads=1", …) as system``: up and READY inside.
 
-    ``assignments`` are what ``--set`` takes. ``client`` is connected, ``ready_after_s`` says how
-    long it took from the start of the guard until every actor was READY.
+    ``assignments`` are what ``--set`` takes; ``entry`` is what Python is told to run. ``client``
+    is connected, ``ready_after_s`` says how long it took from the start until all were READY.
     """
 
-    def __init__(self, *assignments: str, ready_timeout_s: float = READY_S) -> None:
+    def __init__(
+        self,
+        *assignments: str,
+        ready_timeout_s: float = READY_S,
+        entry: Sequence[str] = ("-m", "supervision.guard"),
+    ) -> None:
         self.folder = Path()
         self.ready_after_s = 0.0
         self._assignments = assignments
+        self._entry = entry
         self._ready_timeout_s = ready_timeout_s
         self._client: Client | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -113,7 +120,7 @@ class System:
         (self.data_folder / "assets").symlink_to(shared, target_is_directory=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "supervision.guard"]
+        command = [sys.executable, *self._entry]
         folders = (f"run.folder={self.run_folder}", f"data.folder={self.data_folder}")
         for assignment in (*folders, *self._assignments):
             command += ["--set", assignment]

@@ -1,33 +1,35 @@
-"""The command's verbs, one file for each. A new verb is a file and a line here."""
+"""The command's verbs, one file for each. A new verb is a file and a word here."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from noyau import ask, demo, down, restart, status, up
+VERBS = ("up", "ask", "status", "restart", "down", "demo")
 
-app = typer.Typer(
-    name="noyau",
-    help="A local AI runtime that keeps answering.\n\n"
-    "Start it with [bold]noyau up[/], ask with [bold]noyau ask[/] in another terminal, and kill "
-    "any of its processes while it answers: the answer goes on.",
-    epilog="Exit codes: 0 done · 1 a typed error · 2 wrong usage · 3 noyau is not running · "
-    "78 it cannot start with these settings · 130 interrupted.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-app.command()(up.up)
-app.command()(ask.ask)
-app.command()(status.status)
-app.command()(restart.restart)
-app.command()(down.down)
-app.command()(demo.demo)
+def make_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
+    """The command with these verbs."""
+    app = typer.Typer(
+        name="noyau",
+        help="A local AI runtime that keeps answering.\n\n"
+        "Start it with [bold]noyau up[/], ask with [bold]noyau ask[/] in another terminal, and "
+        "kill any of its processes while it answers: the answer goes on.",
+        epilog="Exit codes: 0 done · 1 a typed error · 2 wrong usage · 3 noyau is not running · "
+        "78 it cannot start with these settings · 130 interrupted.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for verb in verbs:
+        app.command()(getattr(importlib.import_module(f"noyau.{verb}"), verb))
+    app.callback()(_common)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -36,7 +38,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _common(
     show: Annotated[
         bool,

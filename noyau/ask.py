@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from noyau.terminal import AsJson, RunFolder, errors, run
+from noyau.options import AsJson, RunFolder
+from noyau.terminal import errors, run
 from protocol.client import DEFAULT_QUERY_S, Client
 from protocol.errors import InvalidRequest
 from protocol.messages.engine import ChatMessage

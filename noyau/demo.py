@@ -24,10 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import Settings, load_settings
+from noyau.options import Assignments, Config
 from noyau.processes import alive, processes_of
+from noyau.starting import wait_until_up
 from noyau.status import table as status_table
-from noyau.terminal import Assignments, Config, fail, run
-from noyau.up import guard_command, wait_until_up
+from noyau.terminal import fail, run
+from noyau.up import guard_command
 from protocol.client import Client
 from protocol.errors import EngineFailed, NotRunning, NoyauError
 from protocol.lifecycle import ActorState

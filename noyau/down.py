@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from noyau.options import RunFolder
 from noyau.processes import processes_of, wait_until_gone
-from noyau.terminal import EXIT_ERROR, RunFolder, errors, run
+from noyau.terminal import EXIT_ERROR, errors, run
 from protocol.client import Client
 from protocol.messages.supervisor import Shutdown
 

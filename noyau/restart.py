@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from noyau.terminal import RunFolder, errors, run
+from noyau.options import RunFolder
+from noyau.terminal import errors, run
 from protocol.client import Client
 from protocol.messages.supervisor import Restart
 

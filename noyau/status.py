@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from noyau.terminal import AsJson, RunFolder, run
+from noyau.options import AsJson, RunFolder
+from noyau.terminal import run
 from protocol.client import Client
 from protocol.lifecycle import Health
 from protocol.messages.supervisor import ActorStatus, Status

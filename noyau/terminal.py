@@ -1,14 +1,12 @@
-"""What the verbs share: the run folder's option, errors as sentences, exit codes."""
+"""What the verbs share: errors as sentences, and exit codes."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-import typer
 from rich.console import Console
 
 from protocol.errors import NotRunning, NoyauError, SetupError
@@ -19,31 +17,6 @@ EXIT_SETUP = 78
 EXIT_INTERRUPTED = 130
 
 errors = Console(stderr=True, highlight=False)
-
-RunFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--run-folder",
-        "-r",
-        metavar="DIR",
-        envvar="NOYAU_RUN__FOLDER",
-        help="The run folder of the noyau meant, where it is not the default one.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings (TOML), laid over the defaults."),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="One setting, such as actors.cpu_engine.settings.threads=2. May be repeated.",
-    ),
-]
 
 
 def fail(error: NoyauError) -> NoReturn:

@@ -208,6 +208,11 @@ class ZmqLink(_DrainedSocket):
         try:
             self.socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
+            # Either the queue is full, or the connection is gone and with it the queue: then the
+            # monitor has been told already, but may not have had its turn on the loop yet.
+            self._monitor.look_now()
+            if self.closed:
+                raise ActorDied("the connection was cut") from None
             raise Overloaded("the receiver reads too slowly", retry_after_s=0.1) from None
         if not self._draining:
             self.look_again()
@@ -243,6 +248,10 @@ class _Monitor(_DrainedSocket):
     ) -> None:
         self._on_lost = on_lost
         super().__init__(socket, loop)
+
+    def look_now(self) -> None:
+        """Take what has been reported so far."""
+        self._drain()
 
     def _receive_one(self) -> None:
         event = zmq.utils.monitor.recv_monitor_message(self.socket, zmq.NOBLOCK)
@@ -288,7 +297,7 @@ class ZmqTransport:
     ) -> Link:
         """See `Transport.connect`."""
         socket = self._socket(zmq.DEALER)
-        socket.set(zmq.RECONNECT_IVL, -1)
+        socket.set(zmq.RECONNECT_IVL, 3_600_000)
         link = ZmqLink(socket, self._loop, endpoint, on_frame, on_lost)
         self._forget_closed()
         self._open.add(link)

@@ -147,16 +147,20 @@ def _redirect(output: str) -> None:
     os.close(out)
 
 
+def serve(channel: socket.socket, supervisor: int) -> NoReturn:
+    """Be the spawner of this supervisor (its pid). The process must have one thread."""
+    become_subreaper()
+    die_with_parent(supervisor, signal.SIGTERM)
+    set_name("noyau-spawner")
+    ForkServer(channel).run()
+
+
 def main(arguments: list[str]) -> NoReturn:
     """Import what actors need, then serve."""
-    descriptor, parent, *modules = arguments
-    become_subreaper()
-    die_with_parent(int(parent), signal.SIGTERM)
-    set_name("noyau-spawner")
+    descriptor, supervisor, *modules = arguments
     for module in modules:
         importlib.import_module(module)
-    channel = socket.socket(fileno=int(descriptor))
-    ForkServer(channel).run()
+    serve(socket.socket(fileno=int(descriptor)), int(supervisor))
 
 
 if __name__ == "__main__":

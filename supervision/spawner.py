@@ -2,16 +2,21 @@
 
 A spawner that is stopped, or dead, or slow costs the supervisor nothing but a time-out: orders
 wait in a queue here, and whatever it sends is read when the event loop sees it.
+
+The first spawner is a fork of the supervisor itself, made while that has one thread and nothing
+open: it has imported all that actors need, and importing it again would delay every start by a
+third. Any later one is started by exec, as the supervisor then has threads, which no fork copies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import socket
-import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +25,7 @@ from typing import Any
 import msgpack
 
 from protocol.errors import InternalError
+from supervision.forkserver import serve
 
 PRELOAD = ("zmq", "zmq.utils.monitor", "asyncio", "actors.kernel.host")
 """What every actor needs. Nothing of a single actor: a broken model library in here would take
@@ -55,6 +61,57 @@ class SpawnerEvents:
     """The spawner itself is gone; its processes die with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpawnerProcess:
+    """A spawner that was started, and our end of its socket."""
+
+    pid: int
+    channel: socket.socket
+
+
+def _channel() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def fork_spawner() -> SpawnerProcess:
+    """Fork a spawner off this process. Raises `InternalError` when it has threads already."""
+    if threading.active_count() != 1:
+        raise InternalError("a process with threads cannot be forked safely")
+    for module in PRELOAD:
+        importlib.import_module(module)
+    supervisor = os.getpid()
+    ours, theirs = _channel()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            serve(theirs, supervisor)
+        finally:
+            # A fork must never return into its parent's code, whatever was raised.
+            os._exit(71)
+    theirs.close()
+    return SpawnerProcess(pid, ours)
+
+
+def exec_spawner() -> SpawnerProcess:
+    """Start a spawner in a fresh Python."""
+    ours, theirs = _channel()
+    with theirs:
+        # 3 in the child, whatever its number is here: every other descriptor is closed by exec.
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "supervision.forkserver", "3", str(os.getpid()), *PRELOAD],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+            ],
+        )
+    return SpawnerProcess(pid, ours)
+
+
 class Spawner:
     """One spawner process. When it died, make another."""
 
@@ -62,34 +119,25 @@ class Spawner:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._queue: deque[bytes] = deque()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         self._channel: socket.socket | None = None
         self._pidfd = -1
 
     @property
     def pid(self) -> int | None:
         """Its process, while there is one."""
-        return self._process.pid if self._process is not None else None
+        return self._pid
 
-    def start(self) -> None:
-        """Start the process. It says `ready` when it has imported what actors need."""
-        if self._process is not None:
+    def start(self, started: SpawnerProcess | None = None) -> None:
+        """Take over a spawner that was started, or start one. It says `ready` when it has
+        imported what actors need."""
+        if self._pid is not None:
             raise InternalError("the spawner runs already")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "supervision.forkserver",
-                    str(theirs.fileno()), str(os.getpid()), *PRELOAD,
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        self._channel = ours
-        self._pidfd = os.pidfd_open(self._process.pid)
+        process = started or exec_spawner()
+        self._pid, self._channel = process.pid, process.channel
+        self._pidfd = os.pidfd_open(process.pid)
         self._loop.add_reader(self._pidfd, self._on_death)
-        self._loop.add_reader(ours, self._on_readable)
+        self._loop.add_reader(self._channel, self._on_readable)
 
     def order(self, order: SpawnOrder) -> None:
         """Ask for a process. Returns at once; without a spawner the order is lost, and so it
@@ -160,9 +208,9 @@ class Spawner:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        if self._pid is not None:
+            os.waitpid(self._pid, 0)
+            self._pid = None
         self._queue.clear()
 
     def kill(self) -> None:
@@ -172,7 +220,7 @@ class Spawner:
 
     async def close(self, timeout_s: float = 2.0) -> None:
         """End it in order: it kills what may be left below it. `died` is not called."""
-        if self._process is None or self._channel is None:
+        if self._pid is None or self._channel is None:
             return
         gone = asyncio.Event()
         self._loop.remove_reader(self._channel)

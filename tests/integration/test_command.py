@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from noyau.app import app
+from noyau.app import VERBS
 from noyau.processes import alive
 from tests.support.model import shared_assets
 from tests.support.system import System, running
 
 ROOT = Path(__file__).parents[2]
-VERBS = sorted(c.name or c.callback.__name__ for c in app.registered_commands if c.callback)
 
 
 def noyau(

@@ -47,3 +47,16 @@ def test_the_guard_needs_the_standard_library_alone(library: str) -> None:
 def test_the_public_package_gives_users_what_they_need_without_the_commands_libraries() -> None:
     loaded = loaded_by("import noyau")
     assert {"typer", "rich", "xllamacpp"}.isdisjoint(loaded)
+
+
+def test_every_public_name_can_be_imported_and_has_a_docstring() -> None:
+    import noyau
+
+    for name in noyau.__all__:
+        assert getattr(noyau, name).__doc__, name
+    assert sorted(dir(noyau)) == sorted(noyau.__all__)
+
+
+def test_up_imports_hardly_anything_before_it_becomes_the_guard() -> None:
+    loaded = loaded_by("import noyau.up")
+    assert {"zmq", "pydantic", "structlog", "asyncio"}.isdisjoint(loaded)

@@ -77,6 +77,16 @@ def test_the_directory_shows_an_epoch_only_while_there_is_a_process() -> None:
     assert driver.plan.entry("a").epoch == ""
 
 
+def test_the_pid_is_known_as_long_as_the_process_lives() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    pids = [driver.plan.children["a"].pid]
+    driver.plan.spawned("a", driver.epoch("a"), 4711, driver.now)
+    pids.append(driver.plan.children["a"].pid)
+    driver.died("a")
+    assert [*pids, driver.plan.children["a"].pid] == [None, 4711, None]
+
+
 def test_a_heartbeat_is_published_only_when_it_says_something_new() -> None:
     driver = running("a")
     assert driver.beat("a") == []

@@ -9,7 +9,7 @@ import pytest
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
 from supervision.plan import EXIT_REPORT_S, AllStopped, Effect, Signal
-from tests.support.planning import CLEAN, KILLED, PlanDriver, running, signals, spawns, told
+from tests.support.planning import CLEAN, KILLED, PlanDriver, published, running, signals, spawns, told
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -194,11 +194,50 @@ def test_a_process_that_comes_when_nobody_wants_it_any_more_is_killed() -> None:
 
 
 def test_whoever_became_ready_while_stopping_starts_nobody() -> None:
-    driver = PlanDriver({"a": [], "b": ["a"]})
+    driver = PlanDriver({"a": [], "b": ["a"], "x": []})
     driver.spawner_ready()
+    driver.up("x")
     driver.spawned("a")
     driver.stop()
-    assert spawns(driver.beat("a")) == []
+    driver.beat("a")
+    assert driver.state("a") is ChildState.READY
+    assert driver.state("b") is ChildState.WAITING
+    assert spawns(driver.all) == ["a", "x"]
+
+
+def test_a_backoff_that_ends_while_stopping_starts_nobody() -> None:
+    driver = PlanDriver({"a": [], "b": ["a"]}, restart={"backoff_first_s": 1})
+    driver.spawner_ready()
+    driver.up("a", "b")
+    driver.crash("a")
+    driver.spawned("a")
+    driver.crash("a")
+    assert driver.state("a") is ChildState.BACKOFF
+    driver.stop()
+    assert spawns(driver.advance(1)) == []
+    assert finished(driver.crash("b", CLEAN))
+
+
+def test_the_directory_is_told_of_everyone_who_stops() -> None:
+    driver = PlanDriver({"a": [], "b": ["a"], "c": ["b"]})
+    driver.spawner_ready()
+    driver.up("a")
+    driver.spawned("b")
+    assert published(driver.stop()) == ["c", "b"]
+    assert "b" in published(driver.ended("b"))
+    driver.died("a")
+    assert published(driver.ended("a")) == ["a"]
+
+
+def test_a_process_that_was_killed_already_is_not_killed_again() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20, "drain_timeout_s": 5})
+    driver.spawner_ready()
+    driver.spawned("a")
+    driver.advance(20)
+    driver.stop()
+    driver.advance(5)
+    assert signals(driver.all) == [("a", KILL), ("a", TERM)]
+    assert finished(driver.crash("a"))
 
 
 def test_a_start_that_times_out_in_the_moment_of_the_stop_still_gets_its_drain_time() -> None:

@@ -1,0 +1,178 @@
+"""Tokens per second and first token through the whole stack, against xllamacpp called directly.
+
+``python -m benchmarks.generation``. Both generate from the same model file with the same threads,
+slots and batch, greedily, for the same prompts; a round is new prompts, so that neither finds them
+in its cache. The stack is a client, the orchestrator and the engine: three processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import (
+    Figure,
+    System,
+    alternate,
+    median_ratio,
+    parse_arguments,
+    show_figures,
+    show_table,
+)
+from protocol.messages.orchestrator import Query
+
+TOGETHER = (1, 4, 8)
+SLOTS = 8
+CONTEXT_TOKENS = 8 * 1024
+BATCH_TOKENS = 256
+MAX_TOKENS = 96
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round gave."""
+
+    tokens: int
+    seconds: float
+    first_ms: list[float]
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second of all together."""
+        return self.tokens / self.seconds
+
+
+class Direct:
+    """The floor's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, model: Path, threads: int) -> Direct:
+        """Start it and wait until its model is loaded."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.direct", str(model),
+            str(SLOTS), str(CONTEXT_TOKENS), str(BATCH_TOKENS), str(threads),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        direct = cls(process)
+        await direct._line()
+        return direct
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the floor's process ended")
+        return line
+
+    async def run(self, prompts: list[str]) -> Round:
+        """One round."""
+        assert self._process.stdin is not None
+        order = json.dumps({"prompts": prompts, "max_tokens": MAX_TOKENS})
+        self._process.stdin.write(order.encode() + b"\n")
+        await self._process.stdin.drain()
+        return Round(**json.loads(await self._line()))
+
+    async def stop(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+async def one_answer(system: System, prompt: str) -> tuple[int, float]:
+    """Tokens of one answer, and milliseconds until its first text."""
+    began, first = time.perf_counter(), 0.0
+    query = Query(text=prompt, temperature=0, max_tokens=MAX_TOKENS)
+    async with system.client.stream(query) as stream:
+        async for _ in stream:
+            first = first or (time.perf_counter() - began) * 1000
+    assert stream.end is not None
+    return sum(use.completion_tokens for use in stream.end.engines), first
+
+
+async def through_noyau(system: System, prompts: list[str]) -> Round:
+    """One round."""
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(one_answer(system, prompt) for prompt in prompts))
+    seconds = time.perf_counter() - began
+    return Round(sum(tokens for tokens, _ in answers), seconds, [first for _, first in answers])
+
+
+def prompts_for(numbers: itertools.count[int], together: int) -> list[str]:
+    """Prompts of one length that nobody has seen before."""
+    return [f"Tell me a long story about number {next(numbers):05d}." for _ in range(together)]
+
+
+async def measure() -> None:
+    """Run the benchmark and print its figures."""
+    options = parse_arguments(__doc__, runs=12, quick_runs=3)
+    threads = len(os.sched_getaffinity(0))
+    settings = [
+        f"actors.cpu_engine.settings.{name}={value}"
+        for name, value in (
+            ("slots", SLOTS), ("context_tokens", CONTEXT_TOKENS),
+            ("batch_tokens", BATCH_TOKENS), ("threads", threads),
+        )
+    ]  # fmt: skip
+    async with System(*settings) as system:
+        model = next((system.data_folder / "assets").glob("models/*.gguf"))
+        direct = await Direct.start(model, threads)
+        results: dict[str, list[Round]] = {}
+        for together in TOGETHER:
+            floor_numbers, stack_numbers = (
+                itertools.count(together * 1000),
+                itertools.count(together * 1000),
+            )
+            contestants = {
+                f"direct, {together}": lambda n=floor_numbers, t=together: direct.run(
+                    prompts_for(n, t)
+                ),
+                f"noyau, {together}": lambda n=stack_numbers, t=together: through_noyau(
+                    system, prompts_for(n, t)
+                ),
+            }
+            results |= await alternate(contestants, options)
+        await direct.stop()
+    _show(results)
+
+
+def _show(results: dict[str, list[Round]]) -> None:
+    show_table(
+        ["requests together", "tokens/s", "first token ms", "rounds"],
+        [
+            [
+                name,
+                f"{statistics.median(r.rate for r in rounds):.1f}",
+                f"{statistics.median(first for r in rounds for first in r.first_ms):.1f}",
+                str(len(rounds)),
+            ]
+            for name, rounds in results.items()
+        ],
+    )
+    figures = {}
+    for together in TOGETHER:
+        ours = [r.rate for r in results[f"noyau, {together}"]]
+        floor = [r.rate for r in results[f"direct, {together}"]]
+        figures[f"tokens_per_s_vs_direct_{together}"] = Figure(
+            median_ratio(ours, floor), "ratio", ">= 0.95"
+        )
+    extra = [
+        mine.first_ms[0] - theirs.first_ms[0]
+        for mine, theirs in zip(results["noyau, 1"], results["direct, 1"], strict=True)
+    ]
+    figures["first_token_extra_ms"] = Figure(statistics.median(extra), "ms", "<= 10")
+    show_figures("generation", figures)
+
+
+if __name__ == "__main__":
+    asyncio.run(measure())
