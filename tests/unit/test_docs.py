@@ -26,7 +26,7 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_in_backticks_exists(page: Path) -> None:
     named = re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|toml|md))?)`", page.read_text())
-    for path in named:
+    for path in (one for one in named if "NAME" not in one):
         assert (ROOT / path).exists(), path
 
 

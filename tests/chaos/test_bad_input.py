@@ -1,0 +1,136 @@
+"""Bytes that no client of ours would send, thrown at every process of a real system."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from noyau import Query
+from protocol.codec import Codec
+from protocol.endpoints import endpoint
+from protocol.envelope import NO_ID, PREFIX, Envelope, Kind, new_id
+from protocol.errors import error_from_body
+from protocol.messages.supervisor import Status
+from protocol.transport import ZmqTransport
+from tests.support.system import connect, running, status_when
+
+COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
+ID, PROBE = new_id(), new_id()
+
+
+def envelope(**changes: object) -> bytes:
+    """A frame that is right but for the changes."""
+    fields = Envelope(ID, Kind.REQUEST, "actor.ping", body={})._asdict() | changes
+    packed: bytes = msgpack.packb(list(fields.values()))
+    return PREFIX + packed
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "nothing at all": (b"", "malformed_frame"),
+    "text of another protocol": (b"GET / HTTP/1.1\r\n\r\n", "malformed_frame"),
+    "an envelope of version 9": (b"n\x09" + envelope()[2:], "unsupported_version"),
+    "msgpack that is cut off": (envelope()[:-3], "malformed_frame"),
+    "an array that is too short": (PREFIX + msgpack.packb([ID, 1]), "malformed_frame"),
+    "an id that is too short": (envelope(id=b"short"), "malformed_frame"),
+    "a kind that does not exist": (envelope(kind=77), "malformed_frame"),
+    "a deadline in words": (envelope(deadline_ms="soon"), "malformed_frame"),
+    "a reply that nobody asked for": (envelope(kind=Kind.REPLY), "malformed_frame"),
+    "an operation that does not exist": (envelope(operation="no.such"), "unknown_operation"),
+    "a body that does not validate": (envelope(body={"payload": [1, 2]}), "invalid_message"),
+    "nesting without end": (PREFIX + b"\x91" * 5000, "malformed_frame"),
+    "a frame over the limit": (PREFIX + b"\0" * (9 << 20), "frame_too_large"),
+    "a hello with a wrong secret": (
+        envelope(kind=Kind.EVENT, operation="actor.hello",
+                 body={"name": "storage", "epoch": "x", "secret": b"guess"}),
+        "not_allowed",
+    ),
+    "a heartbeat of a stranger": (
+        envelope(kind=Kind.HEARTBEAT, operation="supervisor.heartbeat", body={"state": "ready"}),
+        "not_allowed",
+    ),
+}  # fmt: skip
+
+
+async def answers_to(
+    frames: list[bytes], address: str, enough_of: Callable[[list[Envelope]], bool]
+) -> list[Envelope]:
+    """Send frames on one connection and take answers until there are enough."""
+    transport = ZmqTransport()
+    answers: list[Envelope] = []
+    enough = asyncio.Event()
+
+    def take(frame: bytes) -> None:
+        answers.append(Codec().decode(frame))
+        if enough_of(answers):
+            enough.set()
+
+    link = transport.connect(address, take, lambda reason: enough.set())
+    for frame in frames:
+        link.send(frame)
+    await asyncio.wait_for(enough.wait(), 20)
+    transport.close()
+    return answers
+
+
+def addresses(run_folder: Path, found: Status) -> list[str]:
+    """Of the supervisor and every actor."""
+    actors = [endpoint(run_folder, a.name, a.epoch) for a in found.actors]
+    return [endpoint(run_folder, "supervisor"), *actors]
+
+
+async def test_every_broken_frame_gets_its_typed_error_and_hurts_nobody() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        for address in addresses(system.run_folder, before):
+            frames = [frame for frame, _ in BROKEN.values()]
+            answers = await answers_to(frames, address, lambda a: len(a) == len(BROKEN))
+            codes = [error_from_body(answer.body).code for answer in answers]
+            expected = [code for _, code in BROKEN.values()]
+            if "supervisor" not in address:
+                # Only the supervisor has that operation at all.
+                expected[-1] = "unknown_operation"
+            assert codes == expected
+            assert {answer.kind for answer in answers} == {Kind.ERROR}
+            # Where the id could be read, the sender is told which of his frames it was.
+            assert {answer.id for answer in answers} == {ID, NO_ID}
+        after = await status_when(client, _counted)
+        assert [a.pid for a in after.actors] == [a.pid for a in before.actors]
+        assert after.strangers >= len(BROKEN)
+        assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
+
+
+def _counted(found: Status) -> bool:
+    return all(actor.counters.rejected >= len(BROKEN) for actor in found.actors)
+
+
+def _last_is_the_probes(answers: list[Envelope]) -> bool:
+    return answers[-1].id == PROBE
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_bytes_hurt_nobody(seed: int) -> None:
+    chance = random.Random(seed)
+    mutate: list[Callable[[bytearray], None]] = [
+        lambda f: f.__setitem__(chance.randrange(2, len(f)), chance.randrange(256)),
+        lambda f: f.__delitem__(slice(chance.randrange(2, len(f)), None)),
+        lambda f: f.extend(chance.randbytes(chance.randrange(1, 9))),
+    ]
+    frames = []
+    for _ in range(500):
+        frame = bytearray(envelope(body={"payload": chance.randbytes(20)}))
+        chance.choice(mutate)(frame)
+        frames.append(bytes(frame))
+    probe = envelope(id=PROBE, body={"payload": b"still there?"})
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        for address in addresses(system.run_folder, before):
+            answers = await answers_to([*frames, probe], address, _last_is_the_probes)
+            assert answers[-1].kind == Kind.REPLY
+        after = await client.status()
+        assert [a.pid for a in after.actors] == [a.pid for a in before.actors]
+        assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
