@@ -137,7 +137,7 @@ class Supervisor:
         transport = ZmqTransport()
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
-        self._spawner.start(first_spawner)
+        self._start_spawner(first_spawner)
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -146,6 +146,10 @@ class Supervisor:
         finally:
             transport.close()
         log.info("stopped")
+
+    def _start_spawner(self, started: SpawnerProcess | None = None) -> None:
+        self._spawner.start(started)
+        self._do(self._plan.spawner_started(self._now()))
 
     # --- effects --------------------------------------------------------------------------
 
@@ -233,8 +237,8 @@ class Supervisor:
         self._do(self._plan.died(name, epoch, self._now()))
 
     def _on_spawn_failed(self, key: str, reason: str) -> None:
-        # The spawner cannot fork: its time-out leads to a new one; the log says why.
-        log.error("spawn_failed", key=key, reason=reason)
+        name, _, epoch = key.partition(".")
+        self._do(self._plan.spawn_failed(name, epoch, reason, self._now()))
 
     def _on_ended(self, key: str, status: int) -> None:
         name, _, epoch = key.partition(".")
@@ -245,7 +249,7 @@ class Supervisor:
             self._spawner_restarts += 1
             self._spawner_since = self._now()
             self._do(self._plan.spawner_lost(self._now()))
-            self._spawner.start()
+            self._start_spawner()
 
     # --- what actors say --------------------------------------------------------------------
 
@@ -402,12 +406,22 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _open_log(settings: Settings) -> None:
+    try:
+        log_to(settings.data.logs_folder / "supervisor.jsonl", actor="supervisor", pid=os.getpid())
+    except OSError as error:
+        raise SetupError(
+            f"the data folder {settings.data.folder} cannot be written: {error.strerror}; choose "
+            "another one, such as --set data.folder=/tmp/noyau-data"
+        ) from None
+
+
 async def _run(
     settings: Settings, guard: int, restarts: int, first_spawner: SpawnerProcess
 ) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
-        log_to(settings.data.logs_folder / "supervisor.jsonl", actor="supervisor", pid=os.getpid())
+        _open_log(settings)
         await Supervisor(settings, run_folder, guard, restarts).run(first_spawner)
     finally:
         run_folder.close()

@@ -36,6 +36,7 @@ class ChildEvent(StrEnum):
 
     SPAWN = "spawn"
     SPAWNED = "spawned"
+    SPAWN_FAILED = "spawn failed"
     SPAWNER_LOST = "spawner lost"
     READY = "ready"
     STOP = "stop"
@@ -57,6 +58,7 @@ CHILD: TransitionTable[ChildState, ChildEvent] = TransitionTable(
         (_S.BACKOFF, _E.DUE): _S.WAITING,
         (_S.BACKOFF, _E.STOP): _S.STOPPED,
         (_S.SPAWNING, _E.SPAWNED): _S.STARTING,
+        (_S.SPAWNING, _E.SPAWN_FAILED): _S.DEAD,
         (_S.SPAWNING, _E.SPAWNER_LOST): _S.WAITING,
         (_S.SPAWNING, _E.STOP): _S.STOPPED,
         (_S.STARTING, _E.READY): _S.READY,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from configs.schema import Settings
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
-from protocol.messages.supervisor import DirectoryEntry, Heartbeat
+from protocol.messages.actor import Counters
+from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
 from supervision.child import CHILD, Child, ChildEvent, ChildState
 from supervision.order import start_order, stop_order
 from supervision.restart import Again, Exit, GiveUp, RestartPolicy
@@ -75,6 +76,11 @@ class AllStopped:
 
 Effect = Spawn | Signal | Publish | Forget | Tell | ReplaceSpawner | AllStopped
 
+_SPAWNER_SILENT: list[Effect] = [
+    Tell("spawner.silent", "spawner", "the spawner does not answer; replacing it"),
+    ReplaceSpawner(),
+]
+
 
 class Plan:
     """All children and what is to be done about them.
@@ -88,6 +94,7 @@ class Plan:
         self._counter = 0
         self._stopping: list[set[str]] | None = None
         self._spawner_ready = False
+        self._spawner_due: float | None = None
         needs = {name: entry.needs for name, entry in settings.actors.items()}
         self._needs = needs
         self.children = {
@@ -125,14 +132,21 @@ class Plan:
 
     # --- starting -------------------------------------------------------------------------
 
+    def spawner_started(self, now: float) -> list[Effect]:
+        """A spawner was started; it has so long to say that it is ready."""
+        self._spawner_due = now + self._settings.supervisor.start_timeout_s
+        return []
+
     def spawner_ready(self, now: float) -> list[Effect]:
         """The spawner, or a new one, takes orders."""
         self._spawner_ready = True
+        self._spawner_due = None
         return self._start_what_can(now)
 
     def spawner_lost(self, now: float) -> list[Effect]:
         """The spawner died. Its children die with it, which their pidfds tell by themselves."""
         self._spawner_ready = False
+        self._spawner_due = None
         effects: list[Effect] = [
             Tell("spawner.died", "spawner", "the spawner died; starting another")
         ]
@@ -167,6 +181,7 @@ class Plan:
         child.epoch = f"{self._boot}-{self._counter}"
         child.due_at = now + self._settings.supervisor.spawn_timeout_s
         child.pid = child.ready_at = child.heard_at = None
+        child.activity, child.counters = Activity(), Counters()
         child.killed = False
         return [Spawn(child.name, child.epoch)]
 
@@ -180,6 +195,14 @@ class Plan:
         child.pid, child.spawned_at = pid, now
         child.due_at = now + self._settings.supervisor.start_timeout_s
         return [Publish(name)]
+
+    def spawn_failed(self, name: str, epoch: str, reason: str, now: float) -> list[Effect]:
+        """The spawner could not make the process. Its siblings are none the worse for it."""
+        child = self.children[name]
+        if child.epoch != epoch or child.state is not ChildState.SPAWNING:
+            return []
+        child.take(ChildEvent.SPAWN_FAILED, now)
+        return self._decide(child, Exit(never_ran=reason), now)
 
     def heartbeat(self, name: str, epoch: str, beat: Heartbeat, now: float) -> list[Effect]:
         """An actor's sign of life. Those of another incarnation are ignored."""
@@ -326,7 +349,8 @@ class Plan:
 
     def next_at(self) -> float | None:
         """When `tick` has something to do, monotonic seconds."""
-        return min((c.due_at for c in self.children.values() if c.due_at is not None), default=None)
+        due = [self._spawner_due, *(child.due_at for child in self.children.values())]
+        return min((at for at in due if at is not None), default=None)
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has come due."""
@@ -346,10 +370,7 @@ class Plan:
             case ChildState.DEAD:
                 return self._decide(child, Exit(), now)
             case ChildState.SPAWNING:
-                return [
-                    Tell("spawner.silent", "spawner", "the spawner does not answer; replacing it"),
-                    ReplaceSpawner(),
-                ]
+                return _SPAWNER_SILENT
             case ChildState.STARTING | ChildState.STOPPING if not child.killed:
                 child.killed = True
                 what = "start" if child.state is ChildState.STARTING else "stop"

@@ -36,6 +36,8 @@ class Exit:
     signal: int | None = None
     collateral: bool = False
     """It died with the spawner: no fault of its own, so nothing is counted against it."""
+    never_ran: str = ""
+    """Why there was no process at all (the fork failed)."""
 
     @classmethod
     def from_status(cls, status: int) -> Exit:
@@ -49,6 +51,8 @@ class Exit:
         return self.code == 0
 
     def __str__(self) -> str:
+        if self.never_ran:
+            return self.never_ran
         if self.collateral:
             return "died with the spawner"
         if self.signal is not None:

@@ -19,6 +19,7 @@ from actors.kernel.serving import Request
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.slots import Slots
 from configs.schema import OrchestratorSettings
+from protocol.backoff import Backoff
 from protocol.directory import SUSPICION_S
 from protocol.errors import (
     ActorDied,
@@ -40,6 +41,10 @@ T = TypeVar("T")
 
 LOSSES = (ActorDied, ActorUnavailable, StreamBroken, EngineFailed, InternalError)
 """Ends of an engine's stream after which another engine, or its next incarnation, may go on."""
+
+AFTER_LOSS = Backoff(first_s=0.005, factor=3.0, max_s=1.0)
+"""Before the next try. An engine that refuses while the directory still calls it READY, because it
+has just begun to drain, must not use up all tries within a millisecond."""
 
 
 class Orchestrator(Actor):
@@ -78,6 +83,7 @@ class Orchestrator(Actor):
                     return
                 except LOSSES as loss:
                     self._lost(answer, engine, loss)
+                    await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
                     await asyncio.sleep(float(full.details.get("retry_after_s", 0.05)))

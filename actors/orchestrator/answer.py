@@ -25,6 +25,8 @@ class AnswerInProgress:
         self._model = ""
         self._count = 0
         self._losses = 0
+        self.losses_in_a_row = 0
+        """Since the last piece of text."""
         self._seams: list[Seam] = list(begun.seams) if begun is not None else []
         self._engines: list[EngineUse] = []
         self._first_at: float | None = None
@@ -48,6 +50,7 @@ class AnswerInProgress:
     def take(self, piece: Tokens, now: float, model: str = "") -> Text:
         """A piece from the engine that runs ``model``; returns what the client gets."""
         seam = self._close_seam(now)
+        self.losses_in_a_row = 0
         if self._first_at is None:
             self._first_at = now
         if self._tokens is not None and piece.tokens and self._model in ("", model):
@@ -75,6 +78,7 @@ class AnswerInProgress:
         An answer that had not begun has no seam: nobody can see one.
         """
         self._losses += 1
+        self.losses_in_a_row += 1
         if self._losses > self._max_losses:
             raise EngineFailed(
                 f"gave up after {self._losses} lost engines, last {engine}: {loss.message}",

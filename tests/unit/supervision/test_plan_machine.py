@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocol.errors import InvalidRequest
 from protocol.lifecycle import ActorState
@@ -183,10 +183,14 @@ class World(RuleBasedStateMachine):
         else:
             self.do(self.plan.restart(name, self.now))
 
-    @rule(really=st.integers(0, 3))
-    def somebody_stops_everything(self, really: int) -> None:
-        if really == 0:
+    @rule(really=st.booleans())
+    def somebody_stops_everything(self, really: bool) -> None:
+        if really:
             self.do(self.plan.stop(self.now))
+
+    @initialize(steps=st.integers(0, 30))
+    def nothing_failed_so_far(self, steps: int) -> None:
+        self.nothing_fails_for_a_while(steps)
 
     @rule(steps=st.integers(1, 20))
     def nothing_fails_for_a_while(self, steps: int) -> None:
@@ -238,7 +242,7 @@ class World(RuleBasedStateMachine):
 
     def goes_on(self) -> bool:
         """The next step of a world where nothing fails by itself; False when there is none."""
-        unready = sorted(key for key in self.alive if not self.is_ready(key))
+        unready = sorted(key for key in self.alive if self.is_starting(key))
         if not self.spawner_lives:
             self.the_spawners_death_is_seen(last_words_are_lost=False)
         elif not self.spawner_ready:
@@ -249,7 +253,7 @@ class World(RuleBasedStateMachine):
             self.the_spawner_is_heard()
         elif self.corpses():
             self.the_kernel_tells_of_a_death(0)
-        elif unready and self.plan.children[unready[0].name].state is not ChildState.STOPPING:
+        elif unready:
             beat = Heartbeat(state=ActorState.READY)
             self.do(self.plan.heartbeat(*unready[0], beat, self.now))
         elif self.plan.next_at() is not None:
@@ -258,9 +262,9 @@ class World(RuleBasedStateMachine):
             return False
         return True
 
-    def is_ready(self, key: Key) -> bool:
+    def is_starting(self, key: Key) -> bool:
         child = self.plan.children[key.name]
-        return child.epoch == key.epoch and child.state is ChildState.READY
+        return child.epoch == key.epoch and child.state is ChildState.STARTING
 
     def check(self) -> None:
         self.nobody_lives_twice()
@@ -281,5 +285,5 @@ class World(RuleBasedStateMachine):
         assert not self.alive
 
 
-World.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+World.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 TestPlanInAnyWorld = World.TestCase
