@@ -39,7 +39,8 @@ class LoopbackListener:
 
     def close(self) -> None:
         """See `Listener.close`."""
-        self._network.cut(self.endpoint)
+        if self._network.listeners.get(self.endpoint) is self:
+            self._network.cut(self.endpoint)
 
 
 class LoopbackLink:
@@ -100,7 +101,8 @@ class LoopbackLink:
         """See `Link.close`."""
         self.closed = True
         if self._listener is not None:
-            self._listener.links.pop(self.peer, None)
+            # After the frames that are under way: what was sent before still arrives.
+            self._loop.call_soon(self._listener.links.pop, self.peer, None)
 
 
 class Loopback:

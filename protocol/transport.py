@@ -30,6 +30,9 @@ HARD_LIMIT_BYTES = 64 * 1024 * 1024
 LINGER_MS = 200
 """How long a closed socket may go on sending what it has queued."""
 _RETRY_S = 0.005
+_NEVER_MS = 3_600_000
+"""A link is closed as soon as it is lost, long before zmq would connect it again. Zmq's own word
+for never, -1, throws away what had arrived on the connection and was not read yet."""
 
 # A link's monitor: the connection is lost for good at any of these, as links never reconnect.
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
@@ -77,11 +80,11 @@ class _DrainedSocket:
             if not (drained or self.closed):
                 self.look_again()
 
-    def close_socket(self) -> None:
+    def close_socket(self, linger_ms: int = LINGER_MS) -> None:
         if not self.closed:
             self.closed = True
             self.loop.remove_reader(self._fd)
-            self.socket.close(LINGER_MS)
+            self.socket.close(linger_ms)
 
 
 class ZmqListener(_DrainedSocket):
@@ -221,20 +224,31 @@ class ZmqLink(_DrainedSocket):
         if not self.closed:
             # What the peer had sent before it went is still to be read.
             self._drain_rest()
-            self.close()
+            self._close(linger_ms=0)
             self._on_lost(reason)
 
     def _drain_rest(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            while not self.closed:
+        while not self.closed:
+            try:
                 self._receive_one()
+            except zmq.Again:
+                return
+            except Exception as error:  # noqa: BLE001 - a callback's defect hides no later frame
+                self.loop.call_exception_handler(
+                    {"message": "a callback of a lost link raised", "exception": error}
+                )
 
     def close(self) -> None:
         """See `Link.close`."""
+        self._close(LINGER_MS)
+
+    def _close(self, linger_ms: int) -> None:
         if not self.closed:
-            self._monitor.close_socket()
+            # The monitor is told to stop before its reader goes: zmq's I/O thread blocks on an
+            # event that nobody can take, with the lock held that stopping needs.
             self.socket.disable_monitor()
-            self.close_socket()
+            self._monitor.close_socket()
+            self.close_socket(linger_ms)
 
 
 class _Monitor(_DrainedSocket):
@@ -297,7 +311,7 @@ class ZmqTransport:
     ) -> Link:
         """See `Transport.connect`."""
         socket = self._socket(zmq.DEALER)
-        socket.set(zmq.RECONNECT_IVL, 3_600_000)
+        socket.set(zmq.RECONNECT_IVL, _NEVER_MS)
         link = ZmqLink(socket, self._loop, endpoint, on_frame, on_lost)
         self._forget_closed()
         self._open.add(link)
