@@ -26,7 +26,8 @@ import structlog
 
 from actors.kernel.handlers import handles
 from actors.kernel.logs import log_to
-from actors.kernel.serving import Request, Server
+from actors.kernel.request import Request
+from actors.kernel.serving import Server
 from configs import Settings, load_settings, prepare_run_folder
 from configs.incarnation import Incarnation
 from protocol.clock import MonotonicClock

@@ -9,13 +9,14 @@ no way in, because its link is closed.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from protocol.backoff import Backoff
 from protocol.clock import Clock, MonotonicClock
-from protocol.codec import Codec
+from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT
 from protocol.directory import SUSPICION_S, Death, Directory
 from protocol.envelope import Envelope, Kind, Priority, new_id
@@ -26,6 +27,7 @@ from protocol.errors import (
     DeadlineExceeded,
     NotRunning,
     NoyauError,
+    Overloaded,
     ProtocolError,
 )
 from protocol.messages.actor import Hello
@@ -47,6 +49,8 @@ DEFAULT_STREAM_S = 300.0
 
 RECONNECT = Backoff(first_s=0.02, factor=1.6, max_s=0.25)
 RETRY = Backoff(first_s=0.01, factor=2.0, max_s=0.5)
+# Plain numbers: packing an enum's member takes three times as long.
+_REQUEST, _NORMAL = Kind.REQUEST.value, Priority.NORMAL.value
 GONE_S = 15.0
 """How long a supervisor may be away before waiting for it is given up. A guard has a new one
 up, with the model loaded, in about 2 s; a cold disk takes several times that."""
@@ -109,6 +113,8 @@ class Caller:
         self._reconnects = reconnects
         self._supervisor = _Peer(SUPERVISOR, "")
         self._peers: dict[str, _Peer] = {}
+        # The READY peer of each name, until the directory or a link says otherwise.
+        self._routes: dict[str, _Peer] = {}
         self._news: asyncio.Future[None] = self._loop.create_future()
         self._watch: asyncio.Task[None] | None = None
         self._away_since: float | None = self.clock.now()
@@ -148,6 +154,7 @@ class Caller:
         when the supervisor stays away.
         """
         while True:
+            self._check_open()
             entry = self.directory.ready(name, self.clock.now())
             if entry is not None:
                 return entry
@@ -183,6 +190,7 @@ class Caller:
         self._announce()
 
     def _announce(self) -> None:
+        self._routes.clear()
         news, self._news = self._news, self._loop.create_future()
         news.set_result(None)
 
@@ -220,7 +228,7 @@ class Caller:
 
     def _connect(self, peer: _Peer, endpoint: str, on_lost: Callable[[str], None]) -> None:
         peer.link = self._transport.connect(
-            endpoint, lambda frame: self._on_frame(peer, frame), on_lost
+            endpoint, functools.partial(self._on_frame, peer), on_lost
         )
         if self._identity is not None:
             me = self._identity
@@ -238,6 +246,7 @@ class Caller:
         return peer
 
     def _link_lost(self, entry: DirectoryEntry, reason: str) -> None:
+        self._routes.clear()
         peer = self._peers.pop(entry.endpoint, None)
         self.directory.suspect(entry.epoch, self.clock.now())
         if peer is not None:
@@ -286,13 +295,13 @@ class Caller:
         """File the conversation and send its request."""
         context = CURRENT.get()
         correlation = context.correlation if context is not None else pending.id
-        priority = context.priority if context is not None else Priority.NORMAL
+        priority = context.priority if context is not None else _NORMAL
         deadline_ms = None
         if pending.until is not None:
             deadline_ms = max(0, int((pending.until - self.clock.now()) * 1000))
         frame = self._codec.encode(
             Envelope(
-                pending.id, Kind.REQUEST, operation, self._source, self._epoch, peer.name,
+                pending.id, _REQUEST, operation, self._source, self._epoch, peer.name,
                 correlation, 0, deadline_ms, priority, key, "", message,
             )
         )  # fmt: skip
@@ -316,24 +325,34 @@ class Caller:
 
     def _note(self, peer: _Peer, pending: Pending, kind: Kind, sequence: int) -> None:
         """Send a cancel or credit; when the peer is gone the loss of its link says the rest."""
+        envelope = Envelope(
+            pending.id, kind, pending.operation, self._source, self._epoch, peer.name,
+            sequence=sequence,
+        )  # fmt: skip
+        self._send_note(peer, self._codec.encode(envelope))
+
+    def _send_note(self, peer: _Peer, frame: bytes) -> None:
         try:
-            peer.send(
-                self._codec.encode(
-                    Envelope(pending.id, kind, pending.operation, self._source, self._epoch,
-                             peer.name, sequence=sequence)
-                )
-            )  # fmt: skip
+            peer.send(frame)
         except ActorDied:
             return
+        except Overloaded as full:
+            # Later, but not never: without it the stream stands still, or work goes on for nobody.
+            delay = full.details.get("retry_after_s", RETRY.max_s)
+            self._loop.call_later(delay, self._send_note, peer, frame)
 
     # --- receiving ------------------------------------------------------------------------
 
     def _on_frame(self, peer: _Peer, frame: bytes) -> None:
         try:
             envelope = self._codec.decode(frame)
-        except ProtocolError:
-            # A receiver of the same version never sends one. Whoever waits has a deadline.
-            self.late += 1
+        except ProtocolError as error:
+            # Whose answer it was can mostly be read, and he need not wait for his deadline.
+            pending = peer.conversations.get(salvage_id(frame))
+            if pending is None:
+                self.late += 1
+            else:
+                self.end(peer, pending, error)
             return
         pending = peer.conversations.get(envelope.id)
         if pending is None:
@@ -376,7 +395,7 @@ class Caller:
             attempt += 1
 
     async def _ask_once(self, target: str, message: Ask[R], until: float, key: str) -> R:
-        peer = await self._find(target, until)
+        peer = self._routes.get(target) or await self._find(target, until)
         pending = PendingAsk(message, until, self._loop)
         self._request(peer, pending, message, message.operation, key)
         try:
@@ -386,8 +405,10 @@ class Caller:
             raise
 
     async def _find(self, target: str, until: float) -> _Peer:
+        self._check_open()
         if target == SUPERVISOR:
             while self._supervisor.link is None:
+                self._check_open()
                 if self._away_since is not None and self.clock.now() >= min(
                     until, self._away_since + GONE_S
                 ):
@@ -397,7 +418,8 @@ class Caller:
         entry = self.directory.ready(target, self.clock.now())
         if entry is None:
             entry = await self.ready(target, until)
-        return self._peer(entry)
+        peer = self._routes[target] = self._peer(entry)
+        return peer
 
     async def stream(
         self,
@@ -435,9 +457,15 @@ class Caller:
         """Disconnect from everybody. What is still open fails with `Cancelled`."""
         self._closed = True
         self._timers.close()
+        self._routes.clear()
         for peer in [self._supervisor, *self._peers.values()]:
             for pending in list(peer.conversations.values()):
                 self.end(peer, pending, Cancelled("the connection is being closed"))
             if peer.link is not None:
                 peer.link.close()
         self._peers.clear()
+        self._announce()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Cancelled("the connection is closed")

@@ -19,7 +19,7 @@ class CallContext:
     correlation: bytes = NO_ID
     deadline: float | None = None
     """Monotonic seconds, or None."""
-    priority: int = Priority.NORMAL
+    priority: int = Priority.NORMAL.value
 
 
 CURRENT: ContextVar[CallContext | None] = ContextVar("noyau_call", default=None)

@@ -48,6 +48,9 @@ STREAM: TransitionTable[State, Step] = TransitionTable(
     | _ALWAYS,
 )
 
+# An enum's member is looked up anew, slowly, wherever it is named; this one is for every request.
+_OPEN = State.OPEN
+
 
 class Conversation:
     """One conversation at one end. Pure: it says what is allowed, others send and receive."""
@@ -56,7 +59,7 @@ class Conversation:
 
     def __init__(self, table: TransitionTable[State, Step]) -> None:
         self.table = table
-        self.state = State.OPEN
+        self.state = _OPEN
 
     def take(self, step: Step) -> State:
         """Go on by one step. Raises `IllegalTransition` and leaves the state as it was."""

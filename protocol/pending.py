@@ -31,6 +31,11 @@ _STEPS = {
     Kind.ERROR: Step.ERROR,
 }
 
+# Looked up once, as they are needed for every reply.
+_REPLY = Kind.REPLY.value
+_OPEN = State.OPEN
+_REPLIED = ASK.next(_OPEN, Step.REPLY)
+
 
 def _step(envelope: Envelope) -> Step:
     try:
@@ -60,35 +65,34 @@ class Pending(Protocol):
 class PendingAsk(Generic[R]):
     """An ask whose reply is waited for on ``future``."""
 
-    __slots__ = ("bucket", "conversation", "future", "id", "operation", "reply", "until")
+    __slots__ = ("bucket", "future", "id", "operation", "reply", "state", "until")
 
     def __init__(self, message: Ask[R], until: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_id()
         self.operation = message.operation
         self.until: float | None = until
         self.bucket = 0
-        self.conversation = Conversation(ASK)
+        self.state = _OPEN
         self.reply = message.reply_type()
         self.future: asyncio.Future[R] = loop.create_future()
 
     def receive(self, envelope: Envelope) -> bool:
         """See `Pending.receive`."""
-        step = Step.REPLY if envelope.kind == Kind.REPLY else _step(envelope)
-        self.conversation.table.next(self.conversation.state, step)
-        if step is Step.REPLY:
+        if envelope.kind == _REPLY and self.state is _OPEN:
             # Validated before the state moves on: a reply that does not validate breaks the
             # conversation, and the caller is told why.
             value = self.reply.from_body(envelope.body)
-            self.conversation.state = State.DONE
+            self.state = _REPLIED
             if not self.future.done():
                 self.future.set_result(value)
         else:
+            ASK.next(self.state, _step(envelope))
             self.fail(error_from_body(envelope.body))
         return True
 
     def fail(self, error: NoyauError) -> None:
         """See `Pending.fail`."""
-        self.conversation.state = State.DONE
+        self.state = State.DONE
         if not self.future.done():
             self.future.set_exception(error)
 

@@ -67,18 +67,24 @@ class ForkServer:
                     self._serve()
 
     def _serve(self) -> None:
-        packet = self._channel.recv(1 << 20)
+        try:
+            packet = self._channel.recv(1 << 20)
+        except ConnectionResetError:
+            # The supervisor is gone, and had not read all that it was told.
+            packet = b""
         if not packet:
             self._sweep()
         order = msgpack.unpackb(packet)
         key = order["spawn"]
+        # Asked before the fork: the child of one that dies meanwhile would take another for it.
+        spawner = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
             self._send({"failed": key, "reason": f"cannot fork: {error.strerror}"})
             return
         if pid == 0:
-            self._become_child(order)
+            self._become_child(order, spawner)
         self._keys[pid] = key
         # The child is not reaped before it is in the table, so the pid is surely its own.
         pidfd = os.pidfd_open(pid)
@@ -110,16 +116,15 @@ class ForkServer:
         kill_descendants()
         os._exit(0)
 
-    def _become_child(self, order: dict[str, Any]) -> NoReturn:
+    def _become_child(self, order: dict[str, Any], spawner: int) -> NoReturn:
         """In the fork: let go of what is the spawner's, then be the actor."""
         code = 71  # EX_OSERR of sysexits.h
         try:
-            parent = os.getppid()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             # SIGKILL, as a hung actor would ignore anything milder.
-            die_with_parent(parent, signal.SIGKILL)
+            die_with_parent(spawner, signal.SIGKILL)
             os.setsid()
             self._channel.close()
             os.close(self._wake_read)

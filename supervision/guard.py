@@ -83,7 +83,13 @@ class Guard:
 
 
 def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        # A real-time signal has no name.
+        return f"signal {-code}"
 
 
 if __name__ == "__main__":

@@ -355,6 +355,9 @@ class Plan:
     def tick(self, now: float) -> list[Effect]:
         """Do what has come due."""
         effects: list[Effect] = []
+        if self._spawner_due is not None and self._spawner_due <= now:
+            self._spawner_due = None
+            effects += _SPAWNER_SILENT
         for child in self.children.values():
             # Looked at one by one: what is done for one may give another a new state and time.
             if child.due_at is not None and child.due_at <= now:

@@ -8,10 +8,12 @@ is free when the library has seen it: after one token, or one batch of the promp
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.kernel import Actor, Surroundings, handles
@@ -23,6 +25,10 @@ from protocol.messages.storage import Located, Provide
 FETCH_S = 24 * 3600.0
 """How long fetching a model may take: a large one over a slow line. Stalls are seen in storage."""
 RETRY_AFTER_S = 0.05
+TOGETHER_S = 0.02
+"""Pieces that come sooner than this after the last ones are sent together with the next. Each
+message wakes three processes on cores that the model wants for itself; nobody reads 50 pieces a
+second one by one. A model that takes longer for a token sends each at once."""
 
 
 class Engine(Actor):
@@ -85,11 +91,13 @@ class Engine(Actor):
         try:
             generation.start(self._threads, self._backend)
             async for item in generation:
-                self.progressed()
                 if isinstance(item, Piece):
+                    self.progressed(item.count)
                     yield Tokens(text=item.text, tokens=item.tokens, count=item.count)
                 elif isinstance(item, Outcome):
                     yield self._generated(item)
+                else:
+                    self.progressed()
         finally:
             task.cancelled.set()
             generation.when_over(lambda: self._over(generation))
@@ -139,6 +147,7 @@ class Generation:
         self._loop = loop
         self._items: deque[Piece | Prefill | Outcome | NoyauError] = deque()
         self._news = asyncio.Event()
+        self._told_at = 0.0
         self._thread: asyncio.Future[None] | None = None
 
     @property
@@ -164,7 +173,12 @@ class Generation:
     def _emit(self, item: Piece | Prefill | Outcome | NoyauError) -> None:
         """Called in the thread."""
         self._items.append(item)
-        self._loop.call_soon_threadsafe(self._news.set)
+        now = time.monotonic()
+        # What is held back here is on its way with the next token or the end, whichever is first.
+        # Should the process die before, the next one makes it again.
+        if not isinstance(item, Piece) or now - self._told_at >= TOGETHER_S:
+            self._told_at = now
+            self._loop.call_soon_threadsafe(self._news.set)
 
     def when_over(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the thread has let go of its slot."""
@@ -177,13 +191,27 @@ class Generation:
         return self
 
     async def __anext__(self) -> Piece | Prefill | Outcome:
-        while not self._items:
+        # Waits for the event even when something is there: it may be held back for company.
+        while not (self._items and self._news.is_set()):
             self._news.clear()
             await self._news.wait()
         item = self._items.popleft()
+        while isinstance(item, Piece) and self._items and isinstance(self._items[0], Piece):
+            item = _joined(item, cast(Piece, self._items.popleft()))
+        if not self._items:
+            self._news.clear()
         if isinstance(item, NoyauError):
             raise item
         return item
+
+
+def _joined(first: Piece, second: Piece) -> Piece:
+    known = bool(first.tokens) and bool(second.tokens)
+    return Piece(
+        first.text + second.text,
+        [*first.tokens, *second.tokens] if known else [],
+        first.count + second.count,
+    )
 
 
 def _own_file(actor: str, path: Path) -> tuple[Path, str]:

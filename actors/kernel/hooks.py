@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from actors.kernel.serving import Request
+    from actors.kernel.request import Request
     from protocol.errors import NoyauError
     from protocol.messages.base import Operation
 

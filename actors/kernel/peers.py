@@ -13,6 +13,9 @@ from protocol.errors import NotAllowed
 from protocol.messages.actor import Hello
 from protocol.messages.base import Role
 
+# An enum's member is looked up anew, slowly, wherever it is named; this one is for every request.
+_INTERNAL = Role.INTERNAL
+
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
@@ -42,7 +45,7 @@ class Peers:
 
     def role(self, peer: bytes) -> Role:
         """What this connection may do."""
-        return Role.INTERNAL if peer in self._known else self.strangers
+        return _INTERNAL if peer in self._known else self.strangers
 
     def info(self, peer: bytes) -> PeerInfo | None:
         """Which actor is at the other end, where that was proved."""

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
 
 import structlog
 
 from actors.kernel.handlers import Handler, Shape, handlers_of
 from actors.kernel.hooks import Hooks
-from actors.kernel.peers import PeerInfo, Peers
+from actors.kernel.outbox import Outbox
+from actors.kernel.peers import Peers
+from actors.kernel.request import Request, Tally
 from protocol.clock import Clock
-from protocol.codec import Codec
+from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT, CallContext
 from protocol.conversation import ASK, INITIAL_CREDIT, STREAM, Conversation, Outflow, State, Step
 from protocol.envelope import NO_ID, Envelope, Kind
 from protocol.errors import (
-    ActorDied,
     ActorUnavailable,
     Cancelled,
     DeadlineExceeded,
@@ -37,46 +37,21 @@ from protocol.errors import (
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters, Hello
-from protocol.messages.base import Message, Operation, Stream
+from protocol.messages.base import Event, Message, Operation, Stream
 from protocol.ports import Listener
 from protocol.timers import Timers
 
 MAX_OPEN_PER_PEER = 1024
 """Conversations one connection may have open; more get `Overloaded`."""
 
+# An enum's member is looked up anew, slowly, wherever it is named; these are for every frame. Plain
+# numbers where they go out: packing a member takes three times as long.
+_REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
+_CHUNK, _END = Kind.CHUNK.value, Kind.END.value
+_READY = ActorState.READY
+_PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
+
 log = structlog.get_logger("kernel")
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One conversation at the answering end."""
-
-    peer: bytes
-    id: bytes
-    operation: str
-    context: CallContext
-    info: PeerInfo | None
-    """Which actor asks; None for a client."""
-    conversation: Conversation
-    handler: Handler
-    began: float = 0.0
-    bucket: int = -1
-    task: asyncio.Task[None] | None = None
-    verdict: NoyauError | None = None
-    """Why the task is being cancelled, where it is."""
-    outflow: Outflow | None = None
-    credit: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is counted; see `protocol.messages.actor.Counters`."""
-
-    handled: int = 0
-    failed: int = 0
-    rejected: int = 0
-    late: int = 0
-    progress: int = 0
 
 
 class Server:
@@ -105,6 +80,7 @@ class Server:
         self._table = handlers_of(owner)
         self._clock = clock
         self._codec = codec or Codec()
+        self._out = Outbox(name, epoch, self._codec, self.tally)
         self._hooks = hooks or []
         self._state = state
         self._max_open = max_open_per_peer
@@ -112,12 +88,11 @@ class Server:
         self._timers = Timers(clock, self._loop)
         self._open: dict[tuple[bytes, bytes], Request] = {}
         self._per_peer: dict[bytes, int] = {}
-        self._listener: Listener | None = None
         self._closed = False
 
     def attach(self, listener: Listener) -> None:
         """The listener to answer through. Frames may come as soon as it exists."""
-        self._listener = listener
+        self._out.listener = listener
 
     @property
     def in_flight(self) -> int:
@@ -141,12 +116,11 @@ class Server:
         try:
             envelope = self._codec.decode(frame)
         except ProtocolError as error:
-            conversation = error.conversation if isinstance(error, MalformedFrame) else b""
-            self._refuse(peer, conversation or NO_ID, "", error)
+            self._refuse(peer, salvage_id(frame) or NO_ID, "", error)
             return
         kind = envelope.kind
         try:
-            if kind == Kind.REQUEST:
+            if kind == _REQUEST:
                 self._on_request(peer, envelope)
             elif kind in (Kind.CANCEL, Kind.CREDIT):
                 self._on_note(peer, envelope)
@@ -162,7 +136,7 @@ class Server:
         log.warning("refused", operation=operation, code=error.code, error=error.message)
         for hook in self._hooks:
             self._run_hook(hook.on_refused, peer, error)
-        self._send(peer, Envelope(conversation, Kind.ERROR, operation, body=error.to_body()))
+        self._out.error(peer, conversation, operation, error)
 
     def _find(self, peer: bytes, envelope: Envelope) -> Handler:
         handler = self._table.get(envelope.operation)
@@ -174,6 +148,9 @@ class Server:
                 f"{envelope.operation} needs the role {needed.name.lower()}, "
                 f"this connection has {has.name.lower()}"
             )
+        if issubclass(handler.model, Event) is (envelope.kind == Kind.REQUEST):
+            kind = Kind(envelope.kind).name.lower()
+            raise MalformedFrame(f"{envelope.operation} is not sent as a message of kind {kind}")
         return handler
 
     def _on_event(self, peer: bytes, envelope: Envelope) -> None:
@@ -195,7 +172,7 @@ class Server:
 
     def _on_note(self, peer: bytes, envelope: Envelope) -> None:
         request = self._open.get((peer, envelope.id))
-        if request is None:
+        if request is None or request.conversation.state is State.DONE:
             self.tally.late += 1
         elif envelope.kind == Kind.CANCEL:
             self._stop(request, Step.CANCEL, Cancelled("the caller took the request back"))
@@ -203,12 +180,13 @@ class Server:
             request.conversation.take(Step.CREDIT)
             if request.outflow is not None:
                 request.outflow.credit(envelope.sequence)
-                request.credit.set()
+                if request.credit is not None:
+                    request.credit.set()
 
     def _on_request(self, peer: bytes, envelope: Envelope) -> None:
         handler = self._find(peer, envelope)
         state = self._state()
-        if state is not ActorState.READY and not handler.always:
+        if state is not _READY and not handler.always:
             raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name)
         if (peer, envelope.id) in self._open:
             raise MalformedFrame("a conversation with this id is open already")
@@ -219,7 +197,7 @@ class Server:
         message = handler.model.from_body(envelope.body)
         now = self._clock.now()
         deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
-        streaming = handler.shape is Shape.STREAM
+        streaming = handler.shape is _STREAM
         request = Request(
             peer, envelope.id, envelope.operation,
             CallContext(envelope.correlation, deadline, envelope.priority),
@@ -227,7 +205,7 @@ class Server:
         )  # fmt: skip
         for hook in self._hooks:
             self._run_hook(hook.before_handle, request, message)
-        if handler.shape is Shape.PLAIN:
+        if handler.shape is _PLAIN:
             self._answer_plainly(request, message)
         else:
             self._begin(request, message)
@@ -252,9 +230,7 @@ class Server:
         error: NoyauError | None = None
         try:
             reply = self._call(request, message)
-            self._send(
-                request.peer, Envelope(request.id, Kind.REPLY, request.operation, body=reply)
-            )
+            self._out.answer(request, _REPLY, reply)
         except NoyauError as raised:
             error = raised
             self._send_error(request, error)
@@ -269,6 +245,7 @@ class Server:
         self.idle.clear()
         if request.handler.shape is Shape.STREAM:
             request.outflow = Outflow(INITIAL_CREDIT)
+            request.credit = asyncio.Event()
         if request.context.deadline is not None:
             request.bucket = self._timers.file(
                 request.context.deadline, key, lambda: self._out_of_time(request)
@@ -278,7 +255,10 @@ class Server:
     async def _work(self, request: Request, message: Operation) -> None:
         CURRENT.set(request.context)
         error: NoyauError | None = None
+        request.begun = True
         try:
+            if request.verdict is not None:
+                raise request.verdict
             if request.handler.shape is Shape.STREAM:
                 await self._stream(request, message)
             else:
@@ -286,7 +266,7 @@ class Server:
         except NoyauError as raised:
             error = raised
         except asyncio.CancelledError:
-            error = request.verdict or ActorUnavailable(f"{self.name} is stopping", name=self.name)
+            error = request.verdict or self._stopping()
         except Exception as raised:  # noqa: BLE001 - the boundary: a defect must not end the actor
             error = self._defect(request, raised)
         if error is not None and request.conversation.state is State.OPEN:
@@ -299,8 +279,10 @@ class Server:
 
     async def _reply(self, request: Request, message: Operation) -> None:
         reply = await request.handler.call(*self._arguments(request, message))
+        request.conversation.table.next(request.conversation.state, Step.REPLY)
+        self._out.answer(request, _REPLY, reply)
+        # Only now: a reply that cannot be packed leaves the conversation open for its error.
         request.conversation.take(Step.REPLY)
-        self._send(request.peer, Envelope(request.id, Kind.REPLY, request.operation, body=reply))
 
     async def _stream(self, request: Request, message: Operation) -> None:
         assert request.outflow is not None
@@ -321,24 +303,18 @@ class Server:
         raise InternalError(f"{request.operation} stopped without saying how it ended")
 
     async def _send_chunk(self, request: Request, outflow: Outflow, chunk: Message) -> None:
+        assert request.credit is not None
         while not outflow.open:
             request.credit.clear()
             await request.credit.wait()
         request.conversation.take(Step.CHUNK)
-        self._deliver(
-            request,
-            Envelope(
-                request.id, Kind.CHUNK, request.operation, sequence=outflow.number(), body=chunk
-            ),
-        )
+        self._out.deliver(request, _CHUNK, chunk, outflow.number())
 
     def _send_end(self, request: Request, end: Message) -> None:
         assert request.outflow is not None
+        request.conversation.table.next(request.conversation.state, Step.END)
+        self._out.deliver(request, _END, end, request.outflow.next)
         request.conversation.take(Step.END)
-        count = request.outflow.next
-        self._deliver(
-            request, Envelope(request.id, Kind.END, request.operation, sequence=count, body=end)
-        )
 
     def _finish(self, request: Request) -> None:
         key = (request.peer, request.id)
@@ -361,9 +337,14 @@ class Server:
             if step is Step.DEADLINE:
                 self._send_error(request, verdict)
             request.conversation.take(step)
-            request.verdict = verdict
-            if request.task is not None:
-                request.task.cancel()
+            self._cancel(request, verdict)
+
+    def _cancel(self, request: Request, verdict: NoyauError) -> None:
+        request.verdict = request.verdict or verdict
+        # A task that is cancelled before its first step never runs at all, and nobody would close
+        # the conversation: it finds the verdict when it begins.
+        if request.begun and request.task is not None:
+            request.task.cancel()
 
     def _out_of_time(self, request: Request) -> None:
         self._stop(
@@ -381,14 +362,16 @@ class Server:
         """End what is still open with `ActorUnavailable`, and answer nothing more."""
         requests = list(self._open.values())
         for request in requests:
-            if request.task is not None:
-                request.task.cancel()
+            self._cancel(request, self._stopping())
         tasks = [request.task for request in requests if request.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         self._closed = True
         self._timers.close()
 
     # --- out ----------------------------------------------------------------------------------
+
+    def _stopping(self) -> ActorUnavailable:
+        return ActorUnavailable(f"{self.name} is stopping", name=self.name)
 
     def _defect(self, request: Request, error: Exception) -> InternalError:
         log.error(
@@ -399,32 +382,7 @@ class Server:
 
     def _send_error(self, request: Request, error: NoyauError) -> None:
         if request.conversation.state is State.OPEN and not isinstance(error, Cancelled):
-            self._send(
-                request.peer,
-                Envelope(request.id, Kind.ERROR, request.operation, body=error.to_body()),
-            )
-
-    def _deliver(self, request: Request, envelope: Envelope) -> None:
-        """Send a part of a stream. A peer that is gone cancels it: nobody reads any more."""
-        self._transmit(request.peer, envelope)
-
-    def _send(self, peer: bytes, envelope: Envelope) -> None:
-        """Send an answer. A peer that is gone by now needs none."""
-        try:
-            self._transmit(peer, envelope)
-        except ActorDied:
-            self.tally.late += 1
-        except Overloaded as error:
-            # The peer asks faster than it reads answers; its own deadline tells it the rest.
-            self.tally.rejected += 1
-            log.warning("answer_not_sent", operation=envelope.operation, error=error.message)
-
-    def _transmit(self, peer: bytes, envelope: Envelope) -> None:
-        if self._listener is None:
-            raise ActorDied("not listening yet")
-        self._listener.send(
-            peer, self._codec.encode(envelope._replace(source=self.name, epoch=self.epoch))
-        )
+            self._out.error(request.peer, request.id, request.operation, error)
 
     def _count(self, request: Request, message: Operation, error: NoyauError | None) -> None:
         if error is None:

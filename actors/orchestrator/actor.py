@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from actors.kernel import Actor, Surroundings, handles
-from actors.kernel.serving import Request
+from actors.kernel.request import Request
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.slots import Slots
 from configs.schema import OrchestratorSettings

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -541,6 +544,45 @@ async def test_zmq_messages_of_several_frames_are_told_as_one_that_is_no_envelop
     context.term()
     assert server.frames == [b"", b"good"]
     wiring.close()
+
+
+CLOSE_WHILE_DYING = """
+import asyncio, sys
+from protocol.transport import ZmqTransport
+
+async def main(folder):
+    listening, connecting = ZmqTransport(), ZmqTransport()
+    for number in range(300):
+        heard = asyncio.Event()
+        listener = listening.listen(f"ipc://{folder}/{number}", lambda peer, frame: heard.set())
+        links = [
+            connecting.connect(listener.endpoint, lambda frame: None, lambda reason: None)
+            for _ in range(4)
+        ]
+        links[0].send(b"hello")
+        await heard.wait()
+        listener.close()
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        for link in links:
+            link.close()
+    connecting.close()
+    listening.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_zmq_links_closed_at_the_moment_their_listener_dies_do_not_hang_the_process() -> None:
+    # In a process of its own: a hang inside zmq holds the interpreter's lock, so that no time
+    # limit of this process could end it.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="n") as folder:
+        subprocess.run(
+            [sys.executable, "-c", CLOSE_WHILE_DYING, folder],
+            cwd=Path(__file__).parents[2],
+            timeout=BURST_S,
+            check=True,
+        )
 
 
 async def test_zmq_transports_of_one_loop_are_told_apart() -> None:

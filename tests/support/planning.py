@@ -74,6 +74,9 @@ class PlanDriver:
 
     # --- events -----------------------------------------------------------------------------
 
+    def spawner_started(self) -> list[Effect]:
+        return self._did(self.plan.spawner_started(self.now))
+
     def spawner_ready(self) -> list[Effect]:
         return self._did(self.plan.spawner_ready(self.now))
 
@@ -83,6 +86,10 @@ class PlanDriver:
     def spawned(self, name: str, epoch: str | None = None) -> list[Effect]:
         self._pid += 1
         return self._did(self.plan.spawned(name, epoch or self.epoch(name), self._pid, self.now))
+
+    def spawn_failed(self, name: str, reason: str, epoch: str | None = None) -> list[Effect]:
+        epoch = epoch or self.epoch(name)
+        return self._did(self.plan.spawn_failed(name, epoch, reason, self.now))
 
     def beat(
         self,

@@ -38,6 +38,9 @@ class Wiring:
     def _transport(self) -> Transport:
         raise NotImplementedError
 
+    def end(self, transport: Transport) -> None:
+        """The process whose transport this is has ended: its sockets are gone for good."""
+
     def endpoint(self, name: str) -> str:
         """Where the process ``name`` listens."""
         raise NotImplementedError
@@ -60,6 +63,9 @@ class ZmqWiring(Wiring):
         transport = ZmqTransport()
         self._transports.append(transport)
         return transport
+
+    def end(self, transport: Transport) -> None:
+        transport.close()
 
     def endpoint(self, name: str) -> str:
         return f"ipc://{self.folder}/{name}"

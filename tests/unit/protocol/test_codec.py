@@ -22,6 +22,7 @@ from protocol.errors import (
 from protocol.lifecycle import ActorState
 from protocol.messages.engine import ChatMessage, Generate, Sampling
 from protocol.messages.supervisor import DirectoryChange, DirectoryEntry
+from tests.support.unhurried import unhurried
 
 whole = st.integers(-(2**63), 2**64 - 1)
 words = st.text(st.characters(codec="utf-8"))
@@ -49,6 +50,7 @@ envelopes = st.builds(
 )
 
 
+@unhurried
 @given(envelopes)
 def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
     codec = Codec()
@@ -268,12 +270,14 @@ def reads_or_refuses(frame: bytes) -> None:
     assert Codec().decode(Codec().encode(envelope))[:-1] == envelope[:-1]
 
 
+@unhurried
 @given(st.binary(max_size=200), st.sampled_from([b"", PREFIX, PREFIX + b"\x9d"]))
 def test_random_bytes_never_raise_anything_but_a_protocol_error(noise: bytes, head: bytes) -> None:
     reads_or_refuses(head + noise)
     salvage_id(head + noise)
 
 
+@unhurried
 @given(envelopes, st.data())
 def test_a_frame_with_a_few_bytes_changed_never_raises_anything_but_a_protocol_error(
     envelope: Envelope, data: st.DataObject
@@ -293,6 +297,7 @@ strange = (
 )
 
 
+@unhurried
 @given(st.sampled_from(Envelope._fields), strange)
 def test_any_value_at_any_place_never_raises_anything_but_a_protocol_error(
     name: str, value: object

@@ -12,6 +12,7 @@ from protocol import errors
 from protocol.codec import Codec
 from protocol.envelope import Envelope, Kind, new_id
 from protocol.errors import BY_CODE, MalformedFrame, NoyauError, error_from_body
+from tests.support.unhurried import unhurried
 
 # A test may declare errors of its own; these are the protocol's.
 CLASSES = sorted(BY_CODE.values(), key=lambda cls: cls.__name__)
@@ -94,6 +95,7 @@ anything = st.recursive(
 )
 
 
+@unhurried
 @given(
     anything
     | st.fixed_dictionaries(
@@ -103,3 +105,9 @@ anything = st.recursive(
 )
 def test_any_body_becomes_some_error_and_never_raises(body: object) -> None:
     assert isinstance(error_from_body(body), NoyauError)
+
+
+def test_an_error_knows_whether_it_came_over_the_wire() -> None:
+    error = errors.ActorDied("gone")
+    assert not error.remote
+    assert over_the_wire(error).remote

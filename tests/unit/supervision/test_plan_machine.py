@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -39,10 +39,11 @@ class Key(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A packet of the spawner; ``status`` is None for `spawned`."""
+    """A packet of the spawner."""
 
+    what: Literal["spawned", "failed", "ended"]
     key: Key
-    status: int | None
+    status: int = 0
 
 
 class World(RuleBasedStateMachine):
@@ -52,6 +53,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.plan = Plan(SETTINGS, "boot")
+        self.plan.spawner_started(self.now)
         self.orders: deque[Key] = deque()
         self.channel: deque[Said] = deque()
         self.alive: set[Key] = set()
@@ -62,6 +64,8 @@ class World(RuleBasedStateMachine):
         self.spawner_lives = True
         self.spawner_ready = False
         self.ends = 0
+        self.patient = True
+        """Whether the end is waited for until everybody is up."""
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -88,7 +92,7 @@ class World(RuleBasedStateMachine):
     def die(self, key: Key, status: int) -> None:
         self.alive.remove(key)
         if self.spawner_lives:
-            self.channel.append(Said(key, status))
+            self.channel.append(Said("ended", key, status))
 
     def kill_spawner(self) -> None:
         for key in sorted(self.alive):
@@ -129,15 +133,22 @@ class World(RuleBasedStateMachine):
         key = self.orders.popleft()
         self.alive.add(key)
         self.incarnations.append(key)
-        self.channel.append(Said(key, None))
+        self.channel.append(Said("spawned", key))
+
+    @precondition(lambda self: self.orders)
+    @rule()
+    def the_spawner_cannot_fork(self) -> None:
+        self.channel.append(Said("failed", self.orders.popleft()))
 
     @precondition(lambda self: self.channel)
     @rule()
     def the_spawner_is_heard(self) -> None:
-        key, status = self.channel.popleft()
-        if status is None:
+        what, key, status = self.channel.popleft()
+        if what == "spawned":
             self.watched.add(key)
             self.do(self.plan.spawned(*key, 1, self.now))
+        elif what == "failed":
+            self.do(self.plan.spawn_failed(*key, "cannot fork", self.now))
         else:
             self.do(self.plan.ended(*key, Exit.from_status(status), self.now))
 
@@ -155,6 +166,7 @@ class World(RuleBasedStateMachine):
         self.spawner_ready = False
         self.do(self.plan.spawner_lost(self.now))
         self.spawner_lives = True
+        self.do(self.plan.spawner_started(self.now))
 
     @precondition(lambda self: self.alive)
     @rule(pick=st.integers(0, 99), status=STATUSES)
@@ -188,8 +200,9 @@ class World(RuleBasedStateMachine):
         if really:
             self.do(self.plan.stop(self.now))
 
-    @initialize(steps=st.integers(0, 30))
-    def nothing_failed_so_far(self, steps: int) -> None:
+    @initialize(steps=st.integers(0, 30), patient=st.booleans())
+    def nothing_failed_so_far(self, steps: int, patient: bool) -> None:
+        self.patient = patient
         self.nothing_fails_for_a_while(steps)
 
     @rule(steps=st.integers(1, 20))
@@ -223,6 +236,11 @@ class World(RuleBasedStateMachine):
                 case ChildState.WAITING:
                     unmet = [n for n in child.needs if children[n].state is not ChildState.READY]
                     assert unmet or not self.spawner_ready or self.plan.stopping
+
+    @invariant()
+    def a_spawner_that_says_nothing_is_not_waited_for_without_end(self) -> None:
+        if self.spawner_lives and not self.spawner_ready:
+            assert self.plan.next_at() is not None
 
     @invariant()
     def the_end_comes_at_most_once_and_not_while_somebody_is_watched(self) -> None:
@@ -269,12 +287,13 @@ class World(RuleBasedStateMachine):
     def check(self) -> None:
         self.nobody_lives_twice()
         self.nobody_is_forgotten()
+        self.a_spawner_that_says_nothing_is_not_waited_for_without_end()
         self.the_end_comes_at_most_once_and_not_while_somebody_is_watched()
 
     def teardown(self) -> None:
         """Left in peace, everybody comes up; told to stop, everything ends."""
-        self.settle()
-        if not self.plan.stopping:
+        if self.patient and not self.plan.stopping:
+            self.settle()
             for name, child in self.plan.children.items():
                 up = all(self.plan.children[n].state is ChildState.READY for n in child.needs)
                 resting = (ChildState.STOPPED, ChildState.FAILED)

@@ -19,6 +19,79 @@ def test_a_spawner_that_does_not_answer_in_time_is_replaced() -> None:
     assert driver.plan.next_at() is None
 
 
+def test_a_spawner_that_never_says_that_it_is_ready_is_replaced() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20})
+    driver.spawner_started()
+    assert driver.plan.next_at() == driver.now + 20
+    assert driver.advance(19.9) == []
+    effects = driver.advance(0.2)
+    assert ReplaceSpawner() in effects
+    assert told(effects) == ["spawner.silent"]
+    assert driver.plan.next_at() is None
+    assert driver.advance(100) == []
+
+
+def test_the_spawner_that_replaces_a_silent_one_is_watched_as_well() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20})
+    driver.spawner_started()
+    driver.advance(20)
+    driver.spawner_lost()
+    driver.spawner_started()
+    assert ReplaceSpawner() in driver.advance(20)
+
+
+def test_a_spawner_that_was_ready_in_time_is_left_alone() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_started()
+    driver.spawner_ready()
+    driver.up("a")
+    assert driver.plan.next_at() is None
+    assert driver.advance(1000) == []
+
+
+def test_a_spawner_that_dies_before_it_is_ready_owes_no_readiness_any_more() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_started()
+    driver.spawner_lost()
+    assert driver.plan.next_at() is None
+
+
+def test_a_fork_that_fails_is_tried_again_like_a_crash_and_its_siblings_go_on() -> None:
+    driver = PlanDriver({"a": [], "good": []}, restart={"backoff_first_s": 1})
+    driver.spawner_ready()
+    driver.up("good")
+    good = driver.epoch("good")
+    assert spawns(driver.spawn_failed("a", "cannot fork: no memory")) == ["a"]
+    assert spawns(driver.spawn_failed("a", "cannot fork: no memory")) == []
+    assert driver.state("a") is ChildState.BACKOFF
+    assert driver.reason("a") == "cannot fork: no memory; next try in 1.0 s"
+    assert spawns(driver.advance(1)) == ["a"]
+    assert (driver.state("good"), driver.epoch("good")) == (ChildState.READY, good)
+    assert ReplaceSpawner() not in driver.all
+
+
+def test_a_fork_that_never_succeeds_ends_as_failed_with_the_reason() -> None:
+    driver = PlanDriver({"a": []}, restart={"max_restarts": 1})
+    driver.spawner_ready()
+    driver.spawn_failed("a", "cannot fork: no memory")
+    driver.spawn_failed("a", "cannot fork: no memory")
+    assert driver.state("a") is ChildState.FAILED
+    assert driver.reason("a").endswith("last: cannot fork: no memory")
+
+
+def test_the_failed_fork_of_an_order_that_nobody_waits_for_changes_nothing() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    old = driver.epoch("a")
+    driver.spawner_lost()
+    assert driver.spawn_failed("a", "cannot fork", old) == []
+    driver.spawner_ready()
+    assert driver.spawn_failed("a", "cannot fork", old) == []
+    driver.up("a")
+    assert driver.spawn_failed("a", "cannot fork") == []
+    assert driver.state("a") is ChildState.READY
+
+
 def test_what_was_asked_of_a_lost_spawner_is_asked_of_the_next_one() -> None:
     driver = PlanDriver({"a": []})
     driver.spawner_ready()

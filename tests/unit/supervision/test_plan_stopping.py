@@ -9,7 +9,16 @@ import pytest
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
 from supervision.plan import EXIT_REPORT_S, AllStopped, Effect, Signal
-from tests.support.planning import CLEAN, KILLED, PlanDriver, published, running, signals, spawns, told
+from tests.support.planning import (
+    CLEAN,
+    KILLED,
+    PlanDriver,
+    published,
+    running,
+    signals,
+    spawns,
+    told,
+)
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -28,7 +37,9 @@ def tree() -> PlanDriver:
 def in_state(state: ChildState) -> PlanDriver:
     """Two actors: ``other`` is READY, ``a`` is in this state."""
     driver = PlanDriver(
-        {"a": [], "other": []}, {"a": "transient"}, restart={"backoff_first_s": 1, "max_restarts": 2}
+        {"a": [], "other": []},
+        {"a": "transient"},
+        restart={"backoff_first_s": 1, "max_restarts": 2},
     )
     driver.spawner_ready()
     driver.up("other")

@@ -1,0 +1,86 @@
+"""What goes out of a server: answers, parts of streams, and errors that always arrive."""
+
+from __future__ import annotations
+
+import structlog
+
+from actors.kernel.request import Request, Tally
+from protocol.codec import Codec
+from protocol.envelope import NO_ID, Envelope, Kind
+from protocol.errors import ActorDied, Cancelled, NoyauError, Overloaded, ProtocolError
+from protocol.ports import Listener
+
+ERROR_CHARACTERS = 500
+"""What is kept of the message of an error that is too large to be sent whole."""
+
+# A plain number: packing an enum's member takes three times as long.
+_ERROR = Kind.ERROR.value
+
+log = structlog.get_logger("kernel")
+
+
+class Outbox:
+    """Packs and sends for one actor, through the listener that it is given."""
+
+    def __init__(self, name: str, epoch: str, codec: Codec, tally: Tally) -> None:
+        self.listener: Listener | None = None
+        self._name = name
+        self._epoch = epoch
+        self._codec = codec
+        self._tally = tally
+
+    def answer(self, request: Request, kind: int, body: object) -> None:
+        """Send a reply or error. A peer that is gone by now needs none."""
+        self.send(request.peer, request.id, kind, request.operation, body)
+
+    def send(
+        self, peer: bytes, conversation: bytes, kind: int, operation: str, body: object
+    ) -> None:
+        """The same, for what never became a request."""
+        try:
+            self._transmit(peer, conversation, kind, operation, body)
+        except ActorDied:
+            self._tally.late += 1
+        except Overloaded as error:
+            # The peer asks faster than it reads answers; its own deadline tells it the rest.
+            self._tally.rejected += 1
+            log.warning("answer_not_sent", operation=operation, error=error.message)
+
+    def error(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
+        """Send an error, whatever is in it: it must not become silence."""
+        self.send(peer, conversation, _ERROR, operation, error.to_body())
+
+    def deliver(self, request: Request, kind: int, body: object, sequence: int) -> None:
+        """Send a part of a stream. Raises `Cancelled` when its reader is gone."""
+        try:
+            self._transmit(request.peer, request.id, kind, request.operation, body, sequence)
+        except ActorDied:
+            raise Cancelled("the reader is gone") from None
+
+    def _transmit(
+        self,
+        peer: bytes,
+        conversation: bytes,
+        kind: int,
+        operation: str,
+        body: object,
+        sequence: int = 0,
+    ) -> None:
+        if self.listener is None:
+            raise ActorDied("not listening yet")
+        envelope = Envelope(
+            conversation, kind, operation, self._name, self._epoch, "", NO_ID, sequence, body=body
+        )
+        try:
+            frame = self._codec.encode(envelope)
+        except ProtocolError:
+            if kind != _ERROR:
+                raise
+            frame = self._codec.encode(_shortened(envelope))
+        self.listener.send(peer, frame)
+
+
+def _shortened(envelope: Envelope) -> Envelope:
+    """An error that cannot be packed, or is too large, reduced to what always fits."""
+    message = envelope.body["message"][:ERROR_CHARACTERS].encode(errors="replace").decode()
+    return envelope._replace(operation="", body={"code": envelope.body["code"], "message": message})

@@ -1,0 +1,466 @@
+"""The spawner as the supervisor uses it: real processes, forked by a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from protocol.errors import InternalError
+from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
+from tests.support.scripts import ROOT, run_python
+from tests.support.waiting import eventually, until
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spawner must find our packages wherever the tests are run from."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+class Owner:
+    """Has a spawner, and keeps all that it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ready = 0
+        self.died = 0
+        self.pids: dict[str, int] = {}
+        self.pidfds: dict[str, int] = {}
+        self.failed: dict[str, str] = {}
+        self.ended: list[tuple[str, int]] = []
+        self.spawner = Spawner(
+            SpawnerEvents(
+                self._on_ready, self._on_spawned, self.failed.__setitem__, self._on_ended,
+                self._on_died,
+            )
+        )  # fmt: skip
+
+    def _on_ready(self) -> None:
+        self.ready += 1
+
+    def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
+        self.pids[key], self.pidfds[key] = pid, pidfd
+
+    def _on_ended(self, key: str, status: int) -> None:
+        self.ended.append((key, status))
+
+    def _on_died(self) -> None:
+        self.died += 1
+
+    @property
+    def pid(self) -> int:
+        """The spawner's."""
+        assert self.spawner.pid is not None
+        return self.spawner.pid
+
+    def output(self, key: str) -> Path:
+        return self.folder / f"{key}.out"
+
+    def order(self, key: str, entry: str, **payload: Any) -> None:
+        """Ask for a process of this key with an entry of `tests.support.entries`."""
+        where = f"tests.support.entries:{entry}"
+        self.spawner.order(SpawnOrder(key, "tested", where, payload, str(self.output(key))))
+
+    async def spawn(self, key: str, entry: str, **payload: Any) -> int:
+        """Ask for it and wait until it is there; returns its pidfd."""
+        self.order(key, entry, **payload)
+        await eventually(lambda: key in self.pidfds)
+        return self.pidfds[key]
+
+    async def spawn_family(self, key: str) -> list[int]:
+        """A process and its child, which has a session of its own; returns their pidfds."""
+        into = self.folder / f"{key}.child"
+        parent = await self.spawn(key, "have_a_child", into=str(into))
+        await eventually(into.exists)
+        child = os.pidfd_open(int(into.read_text()))
+        self.pidfds[f"{key}.child"] = child
+        return [parent, child]
+
+
+@contextlib.asynccontextmanager
+async def owner(folder: Path) -> AsyncGenerator[Owner, None]:
+    """An owner whose spawner takes orders; nothing of it is left afterwards."""
+    it = Owner(folder)
+    it.spawner.start()
+    try:
+        await eventually(lambda: it.ready)
+        yield it
+    finally:
+        for pidfd in it.pidfds.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        if it.spawner.pid is not None:
+            os.kill(it.spawner.pid, signal.SIGCONT)
+        await it.spawner.close()
+
+
+def is_over(pidfd: int) -> bool:
+    """Whether the kernel says that this process has ended."""
+    return bool(select.select([pidfd], [], [], 0)[0])
+
+
+async def stop(it: Owner) -> None:
+    """SIGSTOP the spawner, and see that it has stopped."""
+    os.kill(it.pid, signal.SIGSTOP)
+    await eventually(lambda: psutil.Process(it.pid).status() == psutil.STATUS_STOPPED)
+
+
+# --- a process's life -----------------------------------------------------------------------
+
+
+async def test_the_spawner_says_that_it_is_ready_once(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "wait")
+        assert it.ready == 1
+
+
+async def test_an_entry_runs_in_a_process_of_its_own_with_the_payload(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        into = tmp_path / "facts"
+        await it.spawn("a.1", "describe", into=str(into), data=b"\x00\xff secret")
+        await eventually(lambda: it.ended)
+        facts = json.loads(into.read_text())
+        assert bytes.fromhex(facts["payload"]) == b"\x00\xff secret"
+        assert facts["pid"] == facts["session"] == it.pids["a.1"] != it.pid
+        assert facts["name"] == "tested"
+
+
+async def test_a_process_holds_nothing_of_the_spawners(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        into = tmp_path / "facts"
+        await it.spawn("a.1", "describe", into=str(into), data=b"")
+        await eventually(lambda: it.ended)
+        facts = json.loads(into.read_text())
+        # What the tests' own caller left open in all of us says nothing.
+        spawners = _open_in(it.pid) - _open_in(os.getpid())
+        assert any(link.startswith("socket:") for link in spawners)
+        assert not spawners & set(facts["open"])
+        assert facts["blocked"] == []
+        assert facts["default"]
+
+
+def _open_in(pid: int) -> set[str]:
+    links = list(Path(f"/proc/{pid}/fd").iterdir())
+    return {os.readlink(link) for link in links if os.path.lexists(link)} - {os.devnull}
+
+
+async def test_a_death_is_seen_by_the_pidfd_and_its_exit_code_reported(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        pidfd = await it.spawn("a.1", "end", code=7)
+        await eventually(lambda: is_over(pidfd))
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.1", 7)]
+
+
+async def test_a_process_that_lives_is_not_seen_as_dead(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        living = await it.spawn("a.1", "wait")
+        await it.spawn("a.2", "end", code=0)
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.2", 0)]
+        assert not is_over(living)
+
+
+async def test_a_death_by_signal_is_reported_as_the_negated_signal(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        pidfd = await it.spawn("a.1", "rest")
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.1", -signal.SIGKILL)]
+        assert is_over(pidfd)
+
+
+async def test_of_many_processes_each_is_reported_once_and_as_itself(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        for number in range(40):
+            it.order(f"a.{number}", "end", code=number)
+        await eventually(lambda: len(it.ended) == 40)
+        assert sorted(it.ended) == sorted((f"a.{number}", number) for number in range(40))
+        assert len(set(it.pids.values())) == 40
+        assert it.failed == {}
+
+
+async def test_what_is_printed_goes_behind_what_the_output_file_holds(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        it.output("a.1").write_text("from the last life\n")
+        await it.spawn("a.1", "say", text="héllo")
+        await eventually(lambda: it.ended)
+        assert it.output("a.1").read_text().splitlines() == [
+            "from the last life", "héllo", "héllo on standard error, b'' in",
+        ]  # fmt: skip
+
+
+async def test_the_output_file_is_its_owners_alone(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "end", code=0)
+        await eventually(lambda: it.ended)
+        assert it.output("a.1").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [("fail", "RuntimeError: the entry's own"), ("nobody", "AttributeError"), ("come_back", "")],
+)
+async def test_an_entry_that_fails_ends_its_process_alone_and_its_output_says_why(
+    tmp_path: Path, entry: str, said: str
+) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", entry, text="the entry's own")
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.1", os.EX_OSERR)]
+        assert said in it.output("a.1").read_text()
+        await it.spawn("a.2", "wait")
+
+
+# --- a spawner that dies --------------------------------------------------------------------
+
+
+async def test_when_the_spawner_is_killed_it_is_told_once_and_its_children_are_gone(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        pidfds = [await it.spawn(f"a.{number}", "rest") for number in range(3)]
+        os.kill(it.pid, signal.SIGKILL)
+        await eventually(lambda: it.died)
+        await eventually(lambda: all(is_over(pidfd) for pidfd in pidfds))
+        assert it.died == 1
+        assert it.spawner.pid is None
+
+
+async def test_a_spawner_that_died_can_be_followed_by_another(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        first = it.pid
+        it.spawner.kill()
+        await eventually(lambda: it.died)
+        it.spawner.start()
+        await eventually(lambda: it.ready == 2)
+        assert it.pid != first
+        await it.spawn("a.1", "end", code=3)
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.1", 3)]
+
+
+async def test_a_spawner_that_is_asked_to_end_takes_all_its_descendants_with_it(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        family = await it.spawn_family("a.1")
+        os.kill(it.pid, signal.SIGTERM)
+        await eventually(lambda: it.died)
+        assert all(is_over(pidfd) for pidfd in family)
+
+
+async def test_what_the_spawner_said_before_its_death_is_heard_before_that_is_told() -> None:
+    order: list[str] = []
+    spawner = Spawner(
+        SpawnerEvents(
+            lambda: order.append("ready"), lambda *_: None, lambda *_: None, lambda *_: None,
+            lambda: order.append("died"),
+        )
+    )  # fmt: skip
+    spawner.start()
+    assert spawner.pid is not None
+    process = psutil.Process(spawner.pid)
+    # The loop does not run before both have happened.
+    until(lambda: _unread(spawner))
+    process.kill()
+    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    await eventually(lambda: "died" in order)
+    assert order == ["ready", "died"]
+
+
+async def test_starting_a_second_one_beside_it_is_a_defect(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        with pytest.raises(InternalError):
+            it.spawner.start()
+
+
+async def test_an_order_without_a_spawner_is_lost(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        it.spawner.kill()
+        await eventually(lambda: it.died)
+        it.order("a.1", "wait")
+        it.spawner.start()
+        await eventually(lambda: it.ready == 2)
+        await it.spawn("a.2", "wait")
+        assert "a.1" not in it.pids
+
+
+# --- a spawner that is stopped ----------------------------------------------------------------
+
+
+async def test_orders_to_a_stopped_spawner_do_not_block_and_are_done_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        await stop(it)
+        # Much more than the socket holds.
+        for number in range(40):
+            it.order(f"a.{number}", "end", code=number, ballast=bytes(100_000))
+        assert it.pids == {}
+        os.kill(it.pid, signal.SIGCONT)
+        await eventually(lambda: len(it.ended) == 40)
+        assert sorted(it.ended) == sorted((f"a.{number}", number) for number in range(40))
+
+
+async def test_a_stopped_spawner_can_be_killed(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        pidfd = await it.spawn("a.1", "rest")
+        await stop(it)
+        it.order("a.2", "rest", ballast=bytes(100_000))
+        it.order("a.3", "rest", ballast=bytes(100_000))
+        it.order("a.4", "rest", ballast=bytes(100_000))
+        it.spawner.kill()
+        await eventually(lambda: it.died)
+        await eventually(lambda: is_over(pidfd))
+        assert it.pids.keys() == {"a.1"}
+
+
+async def test_a_stopped_spawner_does_not_hold_up_the_close(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        pidfd = await it.spawn("a.1", "rest")
+        await stop(it)
+        await it.spawner.close(timeout_s=0)
+        assert it.spawner.pid is None
+        await eventually(lambda: is_over(pidfd))
+
+
+# --- closing ------------------------------------------------------------------------------------
+
+
+async def test_a_close_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    async with owner(tmp_path) as it:
+        families = [*await it.spawn_family("a.1"), *await it.spawn_family("b.1")]
+        await it.spawner.close()
+        assert all(is_over(pidfd) for pidfd in families)
+        assert it.spawner.pid is None
+        assert it.died == 0
+    assert sorted(os.listdir("/proc/self/fd")) == sorted(before)
+
+
+async def test_a_close_leaves_nothing_behind_when_the_last_words_were_not_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with owner(tmp_path) as it:
+        family = await it.spawn_family("a.1")
+        it.order("a.2", "end", code=0)
+        # The loop does not run, so what the spawner says stays in the socket.
+        until(lambda: _unread(it.spawner))
+        await it.spawner.close()
+        assert all(is_over(pidfd) for pidfd in family)
+    assert capfd.readouterr().err == ""
+
+
+def _unread(spawner: Spawner) -> bool:
+    assert spawner._channel is not None
+    return bool(select.select([spawner._channel], [], [], 0)[0])
+
+
+async def test_closing_what_is_closed_or_never_was_started_is_no_mistake(tmp_path: Path) -> None:
+    never = Owner(tmp_path)
+    await never.spawner.close()
+    async with owner(tmp_path) as it:
+        await it.spawner.close()
+        await it.spawner.close()
+
+
+# --- the first spawner, a fork --------------------------------------------------------------------
+
+FORKED = """
+import asyncio, os, sys
+from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder, fork_spawner
+
+async def main(first):
+    done = asyncio.Event()
+    def ended(key, status):
+        print(key, status)
+        done.set()
+    def spawned(key, pid, pidfd):
+        print(key, pid != os.getpid())
+        os.close(pidfd)
+    spawner = Spawner(SpawnerEvents(lambda: print("ready"), spawned, print, ended, print))
+    spawner.start(first)
+    entry = "tests.support.entries:end"
+    spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, sys.argv[1]))
+    await done.wait()
+    await spawner.close()
+    print("closed", spawner.pid)
+
+asyncio.run(main(fork_spawner()))
+"""
+
+ORPHANED = """
+import os, signal, socket, sys
+import msgpack
+from supervision import forkserver
+from supervision.processes import become_subreaper
+
+become_subreaper()
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+fork, me = os.fork, os.getpid()
+
+def fork_and_die():
+    "The spawner is killed before its child has said whose death it wants to die with."
+    spawner = os.getpid()
+    pid = fork()
+    if pid:
+        os.kill(spawner, signal.SIGKILL)
+    while os.getppid() == spawner:
+        pass
+    return pid
+
+if fork() == 0:
+    ours.close()
+    os.fork = fork_and_die
+    forkserver.serve(theirs, me)
+theirs.close()
+assert msgpack.unpackb(ours.recv(100)) == {"ready": True}
+ours.send(msgpack.packb({
+    "spawn": "a.1", "name": "a", "entry": "tests.support.entries:say",
+    "payload": {"text": "I live"}, "output": sys.argv[1],
+}))
+for _ in range(2):
+    os.waitpid(-1, 0)
+print(os.path.exists(sys.argv[1]) and open(sys.argv[1]).read())
+"""
+
+THREADED = """
+import threading
+from protocol.errors import InternalError
+from supervision.spawner import fork_spawner
+go = threading.Event()
+thread = threading.Thread(target=go.wait)
+thread.start()
+try:
+    fork_spawner()
+except InternalError as error:
+    print(error)
+finally:
+    go.set()
+"""
+
+
+def test_the_first_spawner_is_a_fork_and_works_like_any_other(tmp_path: Path) -> None:
+    said = run_python(FORKED, tmp_path / "out").splitlines()
+    assert said == ["ready", "a.1 True", "a.1 7", "closed None"]
+
+
+def test_a_process_with_threads_is_not_forked() -> None:
+    assert "threads cannot be forked" in run_python(THREADED)
+
+
+def test_a_process_whose_spawner_died_while_it_was_being_forked_does_not_run(
+    tmp_path: Path,
+) -> None:
+    assert "I live" not in run_python(ORPHANED, tmp_path / "out")

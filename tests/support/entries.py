@@ -1,0 +1,79 @@
+"""What the tests' spawned processes do: each function is an entry, called with its payload."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+LIFE_S = 60
+"""Whoever a failed test leaves behind ends by itself after this."""
+
+
+def rest(payload: dict[str, Any]) -> NoReturn:
+    """Wait for SIGKILL, which alone can end it."""
+    signal.alarm(LIFE_S)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGALRM})
+    while True:
+        signal.sigwait([signal.SIGUSR2])
+
+
+def wait(payload: dict[str, Any]) -> NoReturn:
+    """Wait for any signal that ends it."""
+    signal.alarm(LIFE_S)
+    while True:
+        signal.pause()
+
+
+def end(payload: dict[str, Any]) -> NoReturn:
+    """End with ``code``."""
+    os._exit(payload["code"])
+
+
+def fail(payload: dict[str, Any]) -> None:
+    """Raise what no entry should."""
+    raise RuntimeError(payload["text"])
+
+
+def come_back(payload: dict[str, Any]) -> None:
+    """Return, which no entry should either."""
+
+
+def say(payload: dict[str, Any]) -> NoReturn:
+    """Print ``text``, read all of standard input, and end."""
+    print(payload["text"], flush=True)  # noqa: T201 - what is printed is what is tested
+    os.write(2, f"{payload['text']} on standard error, {os.read(0, 10)!r} in\n".encode())
+    os._exit(0)
+
+
+def describe(payload: dict[str, Any]) -> NoReturn:
+    """Write what this process is and holds to the file ``into``."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    facts = {
+        "payload": payload["data"].hex(),
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "name": Path("/proc/self/comm").read_text().strip(),
+        "open": [os.readlink(link) for link in links if os.path.lexists(link)],
+        "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+        "default": all(
+            signal.getsignal(number) is signal.SIG_DFL
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        ),
+    }
+    Path(payload["into"]).write_text(json.dumps(facts))
+    os._exit(0)
+
+
+def have_a_child(payload: dict[str, Any]) -> NoReturn:
+    """Have a child in a session of its own, write its pid to the file ``into``, and wait."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        rest(payload)
+    made = Path(payload["into"] + ".new")
+    made.write_text(str(pid))
+    made.rename(payload["into"])
+    rest(payload)
