@@ -130,9 +130,11 @@ class ZmqListener(_DrainedSocket):
         """See `Listener.send`."""
         if self.closed:
             raise ActorDied("the listener is closed")
-        if peer in self._behind or not self._send_now(peer, frame):
-            self._queue(peer, frame)
-        if not self._draining:
+        try:
+            if peer in self._behind or not self._send_now(peer, frame):
+                self._queue(peer, frame)
+        finally:
+            # Also after a send that was refused: it too may have swallowed an edge.
             self.look_again()
 
     def _send_now(self, peer: bytes, frame: bytes) -> bool:
@@ -230,13 +232,16 @@ class ZmqLink(_DrainedSocket):
             if self.closed:
                 raise ActorDied("the connection was cut") from None
             raise Overloaded("the receiver reads too slowly", retry_after_s=0.1) from None
-        if not self._draining:
+        finally:
+            # Also after a send that was refused: it too may have swallowed an edge.
             self.look_again()
 
     def _lost(self, reason: str) -> None:
         if not self.closed:
             # What the peer had sent before it went is still to be read.
             self._drain_rest()
+        if not self.closed:
+            # Still: a callback may have closed it meanwhile, and then nobody is to be told.
             self._close(linger_ms=0)
             self._on_lost(reason)
 

@@ -23,7 +23,8 @@ def load_actor(class_path: str) -> type[Actor]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and module_name.startswith(error.name):
+        # The dots, as `torch` is no part of `torch_engine.actor`.
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise InvalidSettings(
                 f"actor class {class_path}: there is no module {error.name}; write `class` as "
                 "package.module:Class"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ import zmq
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.loopback import Loopback
 from protocol.ports import Link, Listener, Transport
-from protocol.transport import ZmqTransport
+from protocol.transport import ZmqLink, ZmqListener, ZmqTransport
 from tests.support.wirings import BOUND_S, WIRINGS, Wiring, ZmqWiring
 
 BURST_S = 60.0
@@ -543,6 +545,96 @@ async def test_zmq_messages_of_several_frames_are_told_as_one_that_is_no_envelop
         await server.has(2)
     context.term()
     assert server.frames == [b"", b"good"]
+    wiring.close()
+
+
+def wait_for_news(socket: zmq.Socket[bytes]) -> None:
+    """Wait, with the event loop standing still, until something has come in for the socket."""
+    readable, _, _ = select.select([int(socket.getsockopt(zmq.FD))], [], [], BOUND_S)
+    assert readable
+
+
+async def test_zmq_listeners_hear_what_came_in_before_a_send_that_failed() -> None:
+    wiring = ZmqWiring()
+    pair = Pair(wiring)
+    gone = await pair.meet()
+    side = Side()
+    other = pair.connect(side)
+    other.send(b"other")
+    await pair.server.has(2)
+    pair.link.close()
+
+    async def until_refused() -> None:
+        while True:
+            pair.listener.send(gone, b"are you there?")
+            await round_trip(wiring)
+
+    with pytest.raises(ActorDied):
+        await asyncio.wait_for(until_refused(), BOUND_S)
+    await round_trip(wiring)
+    other.send(b"news")
+    assert isinstance(pair.listener, ZmqListener)
+    wait_for_news(pair.listener.socket)
+    # The send takes the socket's wake-up for itself.
+    with pytest.raises(ActorDied):
+        pair.listener.send(gone, b"still there?")
+    await pair.server.until(lambda: pair.server.frames[-1] == b"news")
+    wiring.close()
+
+
+async def test_zmq_links_that_close_themselves_while_being_lost_are_not_told_of_it() -> None:
+    wiring = ZmqWiring()
+    pair = Pair(wiring)
+    heard: list[bytes] = []
+
+    def close(frame: bytes) -> None:
+        heard.append(frame)
+        link.close()
+
+    side = Side()
+    link = pair.connecting.connect(pair.endpoint, close, side.on_lost)
+    link.send(b"hello")
+    await pair.server.has(1)
+    for frame in numbered(3):
+        pair.listener.send(pair.server.peers[0], frame)
+    pair.listener.close()
+    assert isinstance(link, ZmqLink)
+    wait_for_news(link._monitor.socket)
+    # Before the loop comes round to the frames: the loss is seen first.
+    link._monitor.look_now()
+    await round_trip(wiring)
+    assert heard == [b"0"]
+    assert side.lost == []
+    wiring.close()
+
+
+async def test_zmq_links_hear_what_came_in_before_a_send_that_failed() -> None:
+    wiring = ZmqWiring()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with context.socket(zmq.ROUTER) as never_reading:
+        never_reading.bind(wiring.endpoint("here"))
+        side = Side()
+        link = wiring.transport().connect(wiring.endpoint("here"), side.on_frame, side.on_lost)
+        link.send(b"hello")
+        peer, _ = never_reading.recv_multipart()
+
+        async def until_full() -> None:
+            # Full for good: also what zmq and the system hold on the way.
+            for _ in range(3):
+                with contextlib.suppress(Overloaded):
+                    while True:
+                        link.send(b"x" * 1000)
+                await round_trip(wiring)
+
+        await asyncio.wait_for(until_full(), BURST_S)
+        never_reading.send_multipart([peer, b"news"])
+        assert isinstance(link, ZmqLink)
+        wait_for_news(link.socket)
+        with pytest.raises(Overloaded):
+            link.send(b"x")
+        await side.has(1)
+        assert side.frames == [b"news"]
+    context.destroy(linger=0)
     wiring.close()
 
 

@@ -38,12 +38,10 @@ def prefill(done: int, total: int) -> dict[str, Any]:
     }
 
 
-def chunk(
-    text: str, token: int, so_far: int, finish: str | None = None, blob: bytes | None = None
-) -> dict[str, Any]:
+def chunk(text: str, token: int, so_far: int, finish: str | None = None) -> dict[str, Any]:
     """A chunk after ``so_far`` tokens that brings ``text`` and names the last of them."""
     part = {
-        "id": token, "token": text, "bytes": list(text.encode() if blob is None else blob),
+        "id": token, "token": text, "bytes": list(text.encode()),
         "logprob": -1.4, "top_logprobs": [],
     }  # fmt: skip
     return {
@@ -136,7 +134,9 @@ def test_the_end_brings_the_reason_and_the_times() -> None:
     assert it.reader.outcome(41) == Outcome("stop", 41, 3, 120.5, 30.25)
 
 
-@pytest.mark.parametrize(("said", "told"), [("length", "length"), ("stop", "stop"), ("eos", "stop")])
+@pytest.mark.parametrize(
+    ("said", "told"), [("length", "length"), ("stop", "stop"), ("eos", "stop")]
+)
 def test_the_reason_is_length_or_stop(said: str, told: str) -> None:
     it = Listener()
     it.take(chunk("x", 1, 1, finish=said))
