@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from configs.fields import default_data_folder
 from configs.schema import ACTOR_SETTINGS, ActorEntry, Settings
+from protocol.endpoints import xdg_run_folder
 
 # A setting's unit is the end of its name.
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_mib": "MiB", "_tokens": "tokens"}
@@ -119,7 +121,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=False)
     if field.default_factory is not None:
         factory = field.default_factory
-        if getattr(factory, "__name__", "").startswith("default_"):
+        if factory in (xdg_run_folder, default_data_folder):
             return "depends on the user"
         value = field.get_default(call_default_factory=True, validated_data={})
     return toml_text(value)
