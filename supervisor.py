@@ -33,7 +33,7 @@ from configs.incarnation import Incarnation
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.endpoints import endpoint
-from protocol.errors import NotAllowed, SetupError
+from protocol.errors import InternalError, NotAllowed, NoyauError, SetupError
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
@@ -68,7 +68,7 @@ from supervision.plan import (
     Tell,
 )
 from supervision.processes import become_subreaper, die_with_parent, set_name
-from supervision.restart import Exit
+from supervision.restart import Again, Exit, GiveUp, RestartPolicy
 from supervision.runfolder import RunFolder
 from supervision.spawner import (
     Spawner,
@@ -87,6 +87,10 @@ SHOWN = ("actor.died", "actor.failed", "actor.killed", "spawner.died", "spawner.
 """Events that whoever sits at the terminal wants to see."""
 
 log = structlog.get_logger("supervisor")
+
+
+class SpawnerFailed(InternalError):
+    """The spawner died too often: no process can be started any more."""
 
 
 class Supervisor:
@@ -108,8 +112,10 @@ class Supervisor:
         self._pidfds: dict[str, int] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
+        self._failure: SpawnerFailed | None = None
         self._vitals = VitalsReader()
         self._spawner_restarts = 0
+        self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
         self._watchers: dict[Watcher, asyncio.Event] = {}
         self._directory_watchers: dict[asyncio.Event, set[str]] = {}
@@ -143,6 +149,8 @@ class Supervisor:
         try:
             await self._done.wait()
             await self._spawner.close()
+            if self._failure is not None:
+                raise self._failure
             await self._server.stop()
         finally:
             transport.close()
@@ -246,11 +254,21 @@ class Supervisor:
         self._do(self._plan.ended(name, epoch, Exit.from_status(status), self._now()))
 
     def _on_spawner_died(self) -> None:
-        if not self._done.is_set():
-            self._spawner_restarts += 1
-            self._spawner_since = self._now()
-            self._do(self._plan.spawner_lost(self._now()))
-            self._start_spawner()
+        if self._done.is_set():
+            return
+        now = self._now()
+        lived = now - self._spawner_since
+        self._spawner_restarts += 1
+        self._spawner_since = now
+        self._do(self._plan.spawner_lost(now))
+        match self._spawner_policy.decide(now, Exit(), lived):
+            case Again(after_s):
+                self._loop.call_later(after_s, self._start_spawner)
+            case GiveUp() as verdict:
+                # Without a spawner there is nothing to supervise. The guard, or systemd, tries
+                # again with a new supervisor, and gives up in its turn.
+                self._failure = SpawnerFailed(f"the spawner is given up: {verdict.reason}")
+                self._done.set()
 
     # --- what actors say --------------------------------------------------------------------
 
@@ -447,6 +465,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP
+    except NoyauError as error:
+        sys.stderr.write(f"noyau: {error.message}\n")
+        return 1
     return 0
 
 

@@ -32,6 +32,12 @@ def load_actor(class_path: str) -> type[Actor]:
         raise MissingDependency(
             f'actor class {class_path} needs the library {error.name}: pip install "noyau[all]"'
         ) from None
+    except (ImportError, OSError) as error:
+        # A native library that does not load: of another machine, or with one of its own missing.
+        raise MissingDependency(
+            f"actor class {class_path} cannot be imported: {error}; install its libraries anew: "
+            'pip install --force-reinstall "noyau[all]"'
+        ) from None
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise InvalidSettings(

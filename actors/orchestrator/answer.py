@@ -33,7 +33,7 @@ class AnswerInProgress:
         self._admitted_at = now
         self._lost_at: float | None = None
         self._pending: Seam | None = None
-        if begun is not None:
+        if begun is not None and begun.text:
             self._lost_at = now - begun.gap_ms / 1000
             self._pending = Seam(position=self._length, lost=begun.lost, reason=begun.reason)
 
