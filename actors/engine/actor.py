@@ -8,6 +8,8 @@ is free when the library has seen it: after one token, or one batch of the promp
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -49,10 +51,11 @@ class Engine(Actor):
         backend = make_backend(self._options.backend)
         path, self._model = await self._find_model()
         self.say("loading the model")
-        loop = asyncio.get_running_loop()
-        self._loaded = await loop.run_in_executor(
-            self._threads, backend.load, path, self._model, self._options
-        )
+        # Not one of the slots' threads: those pass the text on and are in a hurry.
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
+            self._loaded = await asyncio.get_running_loop().run_in_executor(
+                loader, _load_nicely, backend, path, self._model, self._options
+            )
         self._backend = backend
         self.info = {
             "model": self._loaded.name,
@@ -176,9 +179,11 @@ class Generation:
         now = time.monotonic()
         # What is held back here is on its way with the next token or the end, whichever is first.
         # Should the process die before, the next one makes it again.
-        if not isinstance(item, Piece) or now - self._told_at >= TOGETHER_S:
+        if isinstance(item, Piece):
+            if now - self._told_at < TOGETHER_S:
+                return
             self._told_at = now
-            self._loop.call_soon_threadsafe(self._news.set)
+        self._loop.call_soon_threadsafe(self._news.set)
 
     def when_over(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the thread has let go of its slot."""
@@ -203,6 +208,12 @@ class Generation:
         if isinstance(item, NoyauError):
             raise item
         return item
+
+
+def _load_nicely(backend: Backend, path: Path, model: str, options: EngineSettings) -> Loaded:
+    """In a thread of its own: the library's threads inherit how nice it is to others."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), options.niceness)
+    return backend.load(path, model, options)
 
 
 def _joined(first: Piece, second: Piece) -> Piece:

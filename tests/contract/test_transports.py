@@ -497,6 +497,22 @@ async def test_a_link_that_reads_too_slowly_gets_overloaded_and_not_loss(wiring:
     await pair.client.until(lambda: pair.client.frames[-1] == b"more")
 
 
+async def test_what_is_sent_while_a_slow_link_catches_up_overtakes_nothing(
+    wiring: Wiring,
+) -> None:
+    pair = Pair(wiring)
+    peer = await pair.meet()
+    accepted = fill(lambda frame: pair.listener.send(peer, frame))
+    while len(pair.client.frames) < len(accepted):
+        before = len(pair.client.frames)
+        frame = b"later %d" % before
+        with contextlib.suppress(Overloaded):
+            pair.listener.send(peer, frame)
+            accepted.append(frame)
+        await pair.client.has(before + 1)
+    assert pair.client.frames == accepted
+
+
 async def test_a_slow_peer_takes_nothing_from_another(wiring: Wiring) -> None:
     pair = Pair(wiring)
     slow = await pair.meet()

@@ -15,7 +15,7 @@ from protocol.loopback import Loopback
 from protocol.ports import Transport
 from protocol.transport import ZmqTransport
 
-BOUND_S = 5.0
+BOUND_S = 10.0
 """How long a test waits for what must happen. Reached only when it never does."""
 
 

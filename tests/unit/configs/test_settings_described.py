@@ -24,6 +24,7 @@ COUNTS = {
     "max_restarts",
     "max_tokens",
     "max_waiting",
+    "niceness",
     "seed",
     "slots",
     "temperature",
