@@ -266,7 +266,8 @@ def test_the_request_asks_for_ids_and_for_the_count_that_proves_them() -> None:
     task = Task([], Sampling(temperature=0, top_p=0.5, stop=["\n"]))
     assert _request(task, [1, 2], 7) == {
         "prompt": [1, 2], "max_tokens": 7, "temperature": 0, "top_p": 0.5, "stop": ["\n"],
-        "stream": True, "return_progress": True, "logprobs": 1, "timings_per_token": True,
+        "stream": True, "return_progress": True, "logprobs": 1, "post_sampling_probs": True,
+        "timings_per_token": True,
     }  # fmt: skip
 
 
