@@ -140,12 +140,17 @@ async def status_when(
             await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
 
 
-def pid_of(found: Status, name: str) -> int:
-    """The pid of an actor, or of ``spawner``, ``supervisor`` or ``guard``."""
+def running_pid(found: Status, name: str) -> int | None:
+    """The pid of an actor, or of ``spawner``, ``supervisor`` or ``guard``; None between two."""
     if name in ("spawner", "supervisor", "guard"):
-        pid = getattr(found, name).pid
-    else:
-        pid = next(actor.pid for actor in found.actors if actor.name == name)
+        process: int | None = getattr(found, name).pid
+        return process
+    return next(actor.pid for actor in found.actors if actor.name == name)
+
+
+def pid_of(found: Status, name: str) -> int:
+    """The pid of a process that must be there."""
+    pid = running_pid(found, name)
     assert isinstance(pid, int), f"{name} has no process"
     return pid
 
