@@ -263,8 +263,8 @@ class EngineSettings(Section):
         ge=0,
         le=19,
         description="How far the model's threads give way to others, as in nice(1), without unit. "
-        "0: they get their fair share. With 5, the first text comes sooner on a machine that does "
-        "nothing else, and much later on one that is busy.",
+        "0: they get their fair share beside other programs. More lets messages pass them sooner; "
+        "whether that pays was not measured reliably yet.",
     )
     prompt_cache_mib: int = Field(
         256,
