@@ -155,7 +155,8 @@ def _request(task: Task, prompt: list[int], max_tokens: int) -> dict[str, Any]:
         "stream": True,
         "return_progress": True,
         # Brings the id of each token along. Of the probabilities after sampling, as those before it
-        # are a softmax over the whole vocabulary: about 6 % slower with four answers at once (two runs of each).
+        # are a softmax over the whole vocabulary: about 6 % slower with four answers at once
+        # (two runs of each).
         "logprobs": 1,
         "post_sampling_probs": True,
         # And how many tokens there have been so far: proves that all ids came along.
