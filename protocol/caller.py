@@ -19,7 +19,7 @@ from protocol.clock import Clock, MonotonicClock
 from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT
 from protocol.directory import SUSPICION_S, Death, Directory
-from protocol.envelope import Envelope, Kind, Priority, new_id
+from protocol.envelope import NO_ID, Envelope, Kind, Priority, new_id
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
@@ -266,11 +266,9 @@ class Caller:
     def _emit(self, peer: _Peer, kind: Kind, message: Event) -> None:
         context = CURRENT.get()
         envelope = Envelope(
-            new_id(), kind, message.operation, self._source, self._epoch, peer.name,
-            body=message,
+            new_id(), kind.value, message.operation, self._source, self._epoch, peer.name,
+            context.correlation if context is not None else NO_ID, body=message,
         )  # fmt: skip
-        if context is not None:
-            envelope = envelope._replace(correlation=context.correlation)
         peer.send(self._codec.encode(envelope))
 
     def tell_supervisor(self, event: Event) -> None:
@@ -289,27 +287,24 @@ class Caller:
         until = self.clock.now() + timeout_s
         return until if inherited is None else min(until, inherited)
 
-    def _request(
-        self, peer: _Peer, pending: Pending, message: Message, operation: str, key: str
-    ) -> None:
+    def _request(self, peer: _Peer, pending: Pending, message: Message, key: str) -> None:
         """File the conversation and send its request."""
         context = CURRENT.get()
-        correlation = context.correlation if context is not None else pending.id
-        priority = context.priority if context is not None else _NORMAL
-        deadline_ms = None
-        if pending.until is not None:
-            deadline_ms = max(0, int((pending.until - self.clock.now()) * 1000))
-        frame = self._codec.encode(
-            Envelope(
-                pending.id, _REQUEST, operation, self._source, self._epoch, peer.name,
-                correlation, 0, deadline_ms, priority, key, "", message,
+        id_, until = pending.id, pending.until
+        deadline_ms = None if until is None else max(0, int((until - self.clock.now()) * 1000))
+        peer.send(
+            self._codec.encode(
+                Envelope(
+                    id_, _REQUEST, pending.operation, self._source, self._epoch, peer.name,
+                    id_ if context is None else context.correlation, 0, deadline_ms,
+                    _NORMAL if context is None else context.priority, key, "", message,
+                )
             )
         )  # fmt: skip
-        peer.send(frame)
-        peer.conversations[pending.id] = pending
-        if pending.until is not None:
+        peer.conversations[id_] = pending
+        if until is not None:
             pending.bucket = self._timers.file(
-                pending.until, pending.id, lambda: self._timed_out(peer, pending)
+                until, id_, functools.partial(self._timed_out, peer, pending)
             )
 
     def _timed_out(self, peer: _Peer, pending: Pending) -> None:
@@ -326,7 +321,7 @@ class Caller:
     def _note(self, peer: _Peer, pending: Pending, kind: Kind, sequence: int) -> None:
         """Send a cancel or credit; when the peer is gone the loss of its link says the rest."""
         envelope = Envelope(
-            pending.id, kind, pending.operation, self._source, self._epoch, peer.name,
+            pending.id, kind.value, pending.operation, self._source, self._epoch, peer.name,
             sequence=sequence,
         )  # fmt: skip
         self._send_note(peer, self._codec.encode(envelope))
@@ -387,22 +382,19 @@ class Caller:
         attempt = 0
         while True:
             try:
-                return await self._ask_once(target, message, until, idempotency_key)
+                peer = self._routes.get(target) or await self._find(target, until)
+                pending = PendingAsk(message, until, self._loop)
+                self._request(peer, pending, message, idempotency_key)
+                try:
+                    return await pending.future
+                except asyncio.CancelledError:
+                    self.end(peer, pending, Cancelled("the caller no longer waits"))
+                    raise
             except ActorDied:
                 if not message.idempotent or self.clock.now() >= until:
                     raise
             await asyncio.sleep(RETRY.delay(attempt))
             attempt += 1
-
-    async def _ask_once(self, target: str, message: Ask[R], until: float, key: str) -> R:
-        peer = self._routes.get(target) or await self._find(target, until)
-        pending = PendingAsk(message, until, self._loop)
-        self._request(peer, pending, message, message.operation, key)
-        try:
-            return await pending.future
-        except asyncio.CancelledError:
-            self.end(peer, pending, Cancelled("the caller no longer waits"))
-            raise
 
     async def _find(self, target: str, until: float) -> _Peer:
         self._check_open()
@@ -448,7 +440,7 @@ class Caller:
             self.end(peer, stream, Cancelled("the caller no longer reads"))
 
         stream = OutgoingStream(message, until, self._loop, peer.epoch, give_credit, give_up)
-        self._request(peer, stream, message, message.operation, key)
+        self._request(peer, stream, message, key)
         return stream
 
     # --- the end --------------------------------------------------------------------------

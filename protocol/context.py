@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from protocol.envelope import NO_ID, Priority
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class CallContext:
     """The request this code works for."""
 

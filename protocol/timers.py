@@ -63,6 +63,8 @@ class Timers:
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
         self._wakes_at = float("inf")
+        # See `TimerWheel.remove`. The loop may still wake once for the empty bucket.
+        self.remove = self._wheel.remove
 
     def file(self, at: float, key: Hashable, action: Callable[[], None]) -> int:
         """See `TimerWheel.file`."""
@@ -70,10 +72,6 @@ class Timers:
         if bucket * RESOLUTION_S < self._wakes_at:
             self._arm(bucket * RESOLUTION_S)
         return bucket
-
-    def remove(self, bucket: int, key: Hashable) -> None:
-        """See `TimerWheel.remove`. The loop may still wake once for the empty bucket."""
-        self._wheel.remove(bucket, key)
 
     def close(self) -> None:
         """Never wake again."""

@@ -4,32 +4,41 @@ zmq.asyncio costs about five times as much per message as draining the socket in
 callback (facts: 49,000 against 173,000 messages a second one way). The file descriptor of a zmq
 socket is edge-triggered, so every wake-up drains until EAGAIN, and every send, which may swallow
 an edge, is followed by another look.
+
+A frame alone is sent at once. In a burst, when the last message held several frames or the last
+turn of the event loop sent several, frames for one peer wait for each other until the turn is over
+(`protocol.batch`). To those who use a transport that does not show.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 from collections import deque
 from collections.abc import Callable
 
 import zmq
 import zmq.utils.monitor
 
+from protocol.batch import PREFIX as BATCH_PREFIX
+from protocol.batch import Lane, split
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.ports import Link, Listener, OnFrame
 
 HIGH_WATER_MARK = 10_000
 """Frames that zmq queues for one peer before it says EAGAIN."""
 BACKLOG_FRAMES = 10_000
-"""Frames held on our side, over all peers, for those whose zmq queue is full."""
-BATCH = 200
+"""Frames held on our side for a peer whose zmq queue is full. Of each peer, as one that reads
+slowly must take nothing from another."""
+DRAINED_FRAMES = 200
 """Frames taken at one wake-up before other callbacks of the loop get their turn."""
 HARD_LIMIT_BYTES = 64 * 1024 * 1024
 """zmq disconnects a peer that sends more; the codec's lower limit is answered with an error."""
 LINGER_MS = 200
 """How long a closed socket may go on sending what it has queued."""
 _RETRY_S = 0.005
+_REMEMBERED_GONE = 1024
+_GONE = object()
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE | zmq.NOBLOCK)
 _NEVER_MS = 3_600_000
@@ -48,7 +57,9 @@ class _DrainedSocket:
         self.loop = loop
         self.closed = False
         self._draining = False
-        self._look_scheduled = False
+        self._turn_scheduled = False
+        self._bursting = False
+        self._received = self._sent = 0
         self._recv = socket.recv
         # Of the class below, without what it adds for types of sockets that are not used here.
         self._send = super(zmq.Socket, socket).send
@@ -56,37 +67,63 @@ class _DrainedSocket:
         loop.add_reader(self._fd, self._drain)
         self.look_again()
 
-    def _receive_one(self) -> None:
-        """Take one message off the socket. Raises `zmq.Again` when there is none."""
+    def _receive_one(self) -> int:
+        """Take one message off the socket, hand on its frames and return how many there were.
+        Raises `zmq.Again` when there is none."""
         raise AssertionError("a drained socket says how it receives")
 
-    def _skip_rest(self) -> None:
-        """Read off what should not be there: an envelope is one frame."""
-        while self.socket.getsockopt(zmq.RCVMORE):
-            self.socket.recv(zmq.NOBLOCK)
+    def _flush(self) -> bool:
+        """Send what waits for others; returns whether anything was tried."""
+        return False
+
+    def _receive_frames(self) -> list[bytes]:
+        """The frames of the next message. Raises `zmq.Again`."""
+        # Uncopied: such a part knows whether more follow. Asking the socket for that takes three
+        # times as long as receiving.
+        part = self._recv(_NOBLOCK, False)
+        if part.more:
+            # Read off what should not be there. Nothing is sure to be refused, and the sender told.
+            while self.socket.getsockopt(zmq.RCVMORE):
+                self.socket.recv(zmq.NOBLOCK)
+            return [b""]
+        message: bytes = part.bytes
+        frames = split(message) if message.startswith(BATCH_PREFIX) else [message]
+        self._received += len(frames)
+        self._bursting = self._received > 1
+        return frames
 
     def look_again(self) -> None:
-        """Drain soon: something may have come in without a wake-up."""
-        if not (self._draining or self._look_scheduled):
-            self._look_scheduled = True
-            self.loop.call_soon(self._drain)
+        """Flush and drain soon: a send may have swallowed the edge that announces a message."""
+        if not (self._draining or self._turn_scheduled):
+            self._turn_scheduled = True
+            self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_scheduled = False
+        self._bursting = self._sent > 1
+        self._flush()
+        self._drain()
 
     def _drain(self) -> None:
-        self._look_scheduled = False
         if self.closed:
             return
         self._draining = True
+        self._received = 0
+        left = DRAINED_FRAMES
         drained = False
         try:
-            for _ in range(BATCH):
-                self._receive_one()
+            while left > 0 and not drained:
+                try:
+                    left -= self._receive_one()
+                except zmq.Again:
+                    # What was answered meanwhile goes out, and that too needs another look.
+                    drained = not self._flush()
                 if self.closed:
                     return
-        except zmq.Again:
-            drained = True
         finally:
             # Also when a callback raised: the edge is used up, what is left must be looked for.
             self._draining = False
+            self._sent = 0
             if not (drained or self.closed):
                 self.look_again()
 
@@ -109,38 +146,52 @@ class ZmqListener(_DrainedSocket):
     ) -> None:
         self.endpoint = endpoint
         self._on_frame = on_frame
-        self._backlog: deque[tuple[bytes, bytes]] = deque()
-        self._behind: dict[bytes, int] = {}
+        self._unread: deque[tuple[bytes, bytes]] = deque()
+        self._lanes: dict[bytes, Lane] = {}
+        self._gone: dict[bytes, None] = {}
         self._retry: asyncio.TimerHandle | None = None
         super().__init__(socket, loop)
 
-    def _receive_one(self) -> None:
+    def _receive_one(self) -> int:
+        """See `_DrainedSocket._receive_one`."""
+        if self._unread:
+            self._on_frame(*self._unread.popleft())
+            return 1
         peer = self._recv(_NOBLOCK)
-        # Uncopied: such a part knows whether more follow. Asking the socket for that takes three
-        # times as long as receiving.
-        part = self._recv(_NOBLOCK, False)
-        if part.more:
-            self._skip_rest()
-            # Is sure to be refused, and the sender told.
-            self._on_frame(peer, b"")
-        else:
-            self._on_frame(peer, part.bytes)
+        frames = self._receive_frames()
+        rest = iter(frames)
+        try:
+            for frame in rest:
+                self._on_frame(peer, frame)
+                if self.closed:
+                    break
+        except BaseException:
+            # The others of its batch are none the worse for it.
+            self._unread.extend((peer, frame) for frame in rest)
+            raise
+        return len(frames)
 
     def send(self, peer: bytes, frame: bytes) -> None:
         """See `Listener.send`."""
         if self.closed:
             raise ActorDied("the listener is closed")
+        self._sent += 1
         try:
-            if peer in self._behind or not self._send_now(peer, frame):
-                self._queue(peer, frame)
+            if self._gone and self._gone.pop(peer, _GONE) is not _GONE:
+                raise ActorDied("the peer is gone")
+            lane = self._lanes.get(peer)
+            waits = self._bursting or self._sent > 1 or lane is not None
+            if waits or not self._send_now(peer, frame):
+                self._wait(peer, frame, lane)
         finally:
             # Also after a send that was refused: it too may have swallowed an edge.
             self.look_again()
 
-    def _send_now(self, peer: bytes, frame: bytes) -> bool:
+    def _send_now(self, peer: bytes, message: bytes) -> bool:
+        """False when zmq's queue for the peer is full. Raises `ActorDied`."""
         try:
             self._send(peer, _SNDMORE)
-            self._send(frame, _NOBLOCK)
+            self._send(message, _NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -149,44 +200,53 @@ class ZmqListener(_DrainedSocket):
             raise
         return True
 
-    def _queue(self, peer: bytes, frame: bytes) -> None:
-        if len(self._backlog) >= BACKLOG_FRAMES:
+    def _wait(self, peer: bytes, frame: bytes, lane: Lane | None) -> None:
+        if lane is None:
+            lane = self._lanes[peer] = Lane(functools.partial(self._send_now, peer))
+        elif lane.stuck and len(lane) >= BACKLOG_FRAMES:
             raise Overloaded("the peer reads too slowly", retry_after_s=0.1)
-        self._backlog.append((peer, frame))
-        self._behind[peer] = self._behind.get(peer, 0) + 1
-        self._schedule_retry()
+        lane.add(frame)
+        if lane.full and not lane.stuck:
+            self._flush_lane(peer, lane)
 
-    def _schedule_retry(self) -> None:
-        if self._retry is None:
-            self._retry = self.loop.call_later(_RETRY_S, self._flush)
-
-    def _flush(self) -> None:
-        self._retry = None
-        if self.closed:
+    def _flush_lane(self, peer: bytes, lane: Lane) -> None:
+        try:
+            lane.flush()
+        except ActorDied:
+            # Its frames are nobody's any more. Who sends to it next is told.
+            del self._lanes[peer]
+            self._gone[peer] = None
+            if len(self._gone) > _REMEMBERED_GONE:
+                del self._gone[next(iter(self._gone))]
             return
-        waiting, self._backlog = self._backlog, deque()
-        self._behind = {}
-        for peer, frame in waiting:
-            sent = False
-            if peer not in self._behind:
-                # A peer that went away meanwhile needs nothing more; its conversations end
-                # when somebody next sends to it.
-                with contextlib.suppress(ActorDied):
-                    sent = self._send_now(peer, frame)
-                    if not sent:
-                        self._behind[peer] = 0
-            if not sent and peer in self._behind:
-                self._backlog.append((peer, frame))
-                self._behind[peer] += 1
-        if self._backlog:
-            self._schedule_retry()
-        self.look_again()
+        if not lane:
+            del self._lanes[peer]
+        elif self._retry is None:
+            self._retry = self.loop.call_later(_RETRY_S, self._try_stuck_again)
+
+    def _flush(self) -> bool:
+        """See `_DrainedSocket._flush`."""
+        if self.closed:
+            return False
+        ready = [(peer, lane) for peer, lane in self._lanes.items() if not lane.stuck]
+        for peer, lane in ready:
+            self._flush_lane(peer, lane)
+        return bool(ready)
+
+    def _try_stuck_again(self) -> None:
+        self._retry = None
+        if not self.closed:
+            for lane in self._lanes.values():
+                lane.stuck = False
+            self._flush()
+            self.look_again()
 
     def close(self) -> None:
         """See `Listener.close`."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        self._flush()
         self.close_socket()
 
 
@@ -203,6 +263,9 @@ class ZmqLink(_DrainedSocket):
     ) -> None:
         self._on_frame = on_frame
         self._on_lost = on_lost
+        self._unread: deque[bytes] = deque()
+        self._lane = Lane(self._send_now)
+        self._retry: asyncio.TimerHandle | None = None
         monitor = socket.get_monitor_socket(_LOST)
         self._monitor = _Monitor(monitor, loop, self._lost)
         try:
@@ -211,29 +274,73 @@ class ZmqLink(_DrainedSocket):
             loop.call_soon(self._lost, f"cannot connect: {error}")
         super().__init__(socket, loop)
 
-    def _receive_one(self) -> None:
-        part = self._recv(_NOBLOCK, False)
-        if part.more:
-            self._skip_rest()
-            self._on_frame(b"")
-        else:
-            self._on_frame(part.bytes)
+    def _receive_one(self) -> int:
+        """See `_DrainedSocket._receive_one`."""
+        if self._unread:
+            self._on_frame(self._unread.popleft())
+            return 1
+        frames = self._receive_frames()
+        rest = iter(frames)
+        try:
+            for frame in rest:
+                self._on_frame(frame)
+                if self.closed:
+                    break
+        except BaseException:
+            # The others of its batch are none the worse for it.
+            self._unread.extend(rest)
+            raise
+        return len(frames)
 
     def send(self, frame: bytes) -> None:
         """See `Link.send`."""
         if self.closed:
             raise ActorDied("the connection is closed")
+        self._sent += 1
+        lane = self._lane
         try:
-            self._send(frame, _NOBLOCK)
-        except zmq.Again:
-            # Either the queue is full, or the connection is gone and with it the queue: then the
-            # monitor has been told already, but may not have had its turn on the loop yet.
-            self._monitor.look_now()
-            if self.closed:
-                raise ActorDied("the connection was cut") from None
-            raise Overloaded("the receiver reads too slowly", retry_after_s=0.1) from None
+            if lane.stuck:
+                self._refuse()
+            if self._bursting or self._sent > 1 or lane:
+                lane.add(frame)
+                if lane.full:
+                    self._flush()
+            elif not self._send_now(frame):
+                self._refuse()
         finally:
             # Also after a send that was refused: it too may have swallowed an edge.
+            self.look_again()
+
+    def _send_now(self, message: bytes) -> bool:
+        try:
+            self._send(message, _NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _refuse(self) -> None:
+        # Either the queue is full, or the connection is gone and with it the queue: then the
+        # monitor has been told already, but may not have had its turn on the loop yet.
+        self._monitor.look_now()
+        if self.closed:
+            raise ActorDied("the connection was cut")
+        raise Overloaded("the receiver reads too slowly", retry_after_s=0.1)
+
+    def _flush(self) -> bool:
+        """See `_DrainedSocket._flush`."""
+        lane = self._lane
+        if self.closed or lane.stuck or not lane:
+            return False
+        lane.flush()
+        if lane.stuck and self._retry is None:
+            self._retry = self.loop.call_later(_RETRY_S, self._try_again)
+        return True
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._lane.stuck = False
+        self._flush()
+        if not self.closed:
             self.look_again()
 
     def _lost(self, reason: str) -> None:
@@ -258,10 +365,14 @@ class ZmqLink(_DrainedSocket):
 
     def close(self) -> None:
         """See `Link.close`."""
+        self._flush()
         self._close(LINGER_MS)
 
     def _close(self, linger_ms: int) -> None:
         if not self.closed:
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
             # The monitor is told to stop before its reader goes: zmq's I/O thread blocks on an
             # event that nobody can take, with the lock held that stopping needs.
             self.socket.disable_monitor()
@@ -285,10 +396,11 @@ class _Monitor(_DrainedSocket):
         """Take what has been reported so far."""
         self._drain()
 
-    def _receive_one(self) -> None:
+    def _receive_one(self) -> int:
         event = zmq.utils.monitor.recv_monitor_message(self.socket, zmq.NOBLOCK)
         if event["event"] & _LOST:
             self._on_lost("the connection was cut")
+        return 1
 
 
 class ZmqTransport:

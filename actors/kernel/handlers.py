@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from protocol.messages.base import Ask, Event, Operation, Stream
+from protocol.messages.base import Ask, Event, Operation, Role, Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,11 @@ class Handler:
 
     operation: str
     model: type[Operation]
+    role: Role
+    """What it takes to call it."""
     shape: Shape
+    takes_event: bool
+    """Whether the message is one that nobody answers."""
     call: Callable[..., Any]
     takes_request: bool
     """Whether it wants the `Request` beside the message."""
@@ -86,4 +90,7 @@ def _handler(
     if not issubclass(model, Ask | Stream | Event):
         raise TypeError(f"{where}: {model.__name__} is no Ask, Stream or Event")
     takes_request = len(inspect.signature(function).parameters) > 2
-    return Handler(model.operation, model, shape, getattr(owner, name), takes_request, always)
+    return Handler(
+        model.operation, model, model.role, shape, issubclass(model, Event),
+        getattr(owner, name), takes_request, always,
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from msgspec.structs import replace
 
 from actors.kernel.request import Request, Tally
 from protocol.codec import Codec
@@ -83,4 +84,4 @@ class Outbox:
 def _shortened(envelope: Envelope) -> Envelope:
     """An error that cannot be packed, or is too large, reduced to what always fits."""
     message = envelope.body["message"][:ERROR_CHARACTERS].encode(errors="replace").decode()
-    return envelope._replace(operation="", body={"code": envelope.body["code"], "message": message})
+    return replace(envelope, operation="", body={"code": envelope.body["code"], "message": message})

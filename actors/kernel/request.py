@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from actors.kernel.handlers import Handler
+from actors.kernel.handlers import Handler, Shape
 from actors.kernel.peers import PeerInfo
 from protocol.context import CallContext
-from protocol.conversation import Conversation, Outflow
+from protocol.conversation import ASK, STREAM, Conversation, Outflow
+from protocol.envelope import Envelope
 from protocol.errors import NoyauError
 
+_STREAM = Shape.STREAM
 
-@dataclass(slots=True, eq=False)
+
 class Request:
     """One conversation at the answering end."""
 
-    peer: bytes
-    id: bytes
-    operation: str
-    context: CallContext
-    info: PeerInfo | None
-    """Which actor asks; None for a client."""
-    conversation: Conversation
-    handler: Handler
-    began: float = 0.0
+    # Not a dataclass: what a request answered at once never needs, it does not pay for.
     bucket: int = -1
     task: asyncio.Task[None] | None = None
     begun: bool = False
@@ -34,6 +28,23 @@ class Request:
     outflow: Outflow | None = None
     credit: asyncio.Event | None = None
     """Set when credit came; a stream has one."""
+
+    def __init__(
+        self,
+        peer: bytes,
+        envelope: Envelope,
+        handler: Handler,
+        info: PeerInfo | None,
+        deadline: float | None = None,
+    ) -> None:
+        self.peer = peer
+        self.id = envelope.id
+        self.operation = envelope.operation
+        self.handler = handler
+        self.info = info
+        """Which actor asks; None for a client."""
+        self.context = CallContext(envelope.correlation, deadline, envelope.priority)
+        self.conversation = Conversation(STREAM if handler.shape is _STREAM else ASK)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
 from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
-from protocol.context import CURRENT, CallContext
-from protocol.conversation import ASK, INITIAL_CREDIT, STREAM, Conversation, Outflow, State, Step
+from protocol.context import CURRENT
+from protocol.conversation import INITIAL_CREDIT, Outflow, State, Step
 from protocol.envelope import NO_ID, Envelope, Kind
 from protocol.errors import (
     ActorUnavailable,
@@ -37,7 +37,7 @@ from protocol.errors import (
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters, Hello
-from protocol.messages.base import Event, Message, Operation, Stream
+from protocol.messages.base import Message, Operation, Stream
 from protocol.ports import Listener
 from protocol.timers import Timers
 
@@ -49,7 +49,7 @@ MAX_OPEN_PER_PEER = 1024
 _REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
 _CHUNK, _END = Kind.CHUNK.value, Kind.END.value
 _READY = ActorState.READY
-_PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
+_PLAIN = Shape.PLAIN
 
 log = structlog.get_logger("kernel")
 
@@ -118,18 +118,22 @@ class Server:
         except ProtocolError as error:
             self._refuse(peer, salvage_id(frame) or NO_ID, "", error)
             return
-        kind = envelope.kind
         try:
-            if kind == _REQUEST:
+            if envelope.kind == _REQUEST:
                 self._on_request(peer, envelope)
-            elif kind in (Kind.CANCEL, Kind.CREDIT):
-                self._on_note(peer, envelope)
-            elif kind in (Kind.EVENT, Kind.HEARTBEAT):
-                self._on_event(peer, envelope)
             else:
-                raise MalformedFrame(f"a {Kind(kind).name.lower()} was not asked for here")
+                self._on_other(peer, envelope)
         except NoyauError as error:
             self._refuse(peer, envelope.id, envelope.operation, error)
+
+    def _on_other(self, peer: bytes, envelope: Envelope) -> None:
+        match Kind(envelope.kind):
+            case Kind.CANCEL | Kind.CREDIT:
+                self._on_note(peer, envelope)
+            case Kind.EVENT | Kind.HEARTBEAT:
+                self._on_event(peer, envelope)
+            case kind:
+                raise MalformedFrame(f"a {kind.name.lower()} was not asked for here")
 
     def _refuse(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
         self.tally.rejected += 1
@@ -142,13 +146,13 @@ class Server:
         handler = self._table.get(envelope.operation)
         if handler is None:
             raise UnknownOperation(f"{self.name} has no operation {envelope.operation!r}")
-        needed, has = handler.model.role, self.peers.role(peer)
-        if has < needed:
+        has = self.peers.role(peer)
+        if has < handler.role:
             raise NotAllowed(
-                f"{envelope.operation} needs the role {needed.name.lower()}, "
+                f"{envelope.operation} needs the role {handler.role.name.lower()}, "
                 f"this connection has {has.name.lower()}"
             )
-        if issubclass(handler.model, Event) is (envelope.kind == Kind.REQUEST):
+        if handler.takes_event is (envelope.kind == _REQUEST):
             kind = Kind(envelope.kind).name.lower()
             raise MalformedFrame(f"{envelope.operation} is not sent as a message of kind {kind}")
         return handler
@@ -159,10 +163,7 @@ class Server:
             return
         handler = self._find(peer, envelope)
         message = handler.model.from_body(envelope.body)
-        request = Request(
-            peer, envelope.id, envelope.operation, CallContext(envelope.correlation),
-            self.peers.info(peer), Conversation(ASK), handler,
-        )  # fmt: skip
+        request = Request(peer, envelope, handler, self.peers.info(peer))
         try:
             self._call(request, message)
         except NoyauError as error:
@@ -188,27 +189,27 @@ class Server:
         state = self._state()
         if state is not _READY and not handler.always:
             raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name)
-        if (peer, envelope.id) in self._open:
-            raise MalformedFrame("a conversation with this id is open already")
-        if self._per_peer.get(peer, 0) >= self._max_open:
-            raise Overloaded(
-                f"this connection has {self._max_open} conversations open", retry_after_s=0.1
-            )
+        if self._open:
+            self._check_open(peer, envelope.id)
         message = handler.model.from_body(envelope.body)
-        now = self._clock.now()
-        deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
-        streaming = handler.shape is _STREAM
-        request = Request(
-            peer, envelope.id, envelope.operation,
-            CallContext(envelope.correlation, deadline, envelope.priority),
-            self.peers.info(peer), Conversation(STREAM if streaming else ASK), handler, now,
-        )  # fmt: skip
+        deadline = None
+        if envelope.deadline_ms is not None:
+            deadline = self._clock.now() + envelope.deadline_ms / 1000
+        request = Request(peer, envelope, handler, self.peers.info(peer), deadline)
         for hook in self._hooks:
             self._run_hook(hook.before_handle, request, message)
         if handler.shape is _PLAIN:
             self._answer_plainly(request, message)
         else:
             self._begin(request, message)
+
+    def _check_open(self, peer: bytes, conversation: bytes) -> None:
+        if (peer, conversation) in self._open:
+            raise MalformedFrame("a conversation with this id is open already")
+        if self._per_peer.get(peer, 0) >= self._max_open:
+            raise Overloaded(
+                f"this connection has {self._max_open} conversations open", retry_after_s=0.1
+            )
 
     # --- plain handlers: no task, no timer --------------------------------------------------
 

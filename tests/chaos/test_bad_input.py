@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from msgspec.structs import asdict
 
 from noyau import Query
 from protocol.codec import Codec
@@ -25,7 +26,7 @@ ID, PROBE = new_id(), new_id()
 
 def envelope(**changes: object) -> bytes:
     """A frame that is right but for the changes."""
-    fields = Envelope(ID, Kind.REQUEST, "actor.ping", body={})._asdict() | changes
+    fields = asdict(Envelope(ID, Kind.REQUEST, "actor.ping", body={})) | changes
     packed: bytes = msgpack.packb(list(fields.values()))
     return PREFIX + packed
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from protocol.batch import join, split
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.loopback import Loopback
 from protocol.ports import Link, Listener, Transport
@@ -528,6 +529,107 @@ async def test_a_slow_peer_takes_nothing_from_another(wiring: Wiring) -> None:
 
 
 # --- what only one of them can do ----------------------------------------------------------
+
+
+async def test_of_a_burst_the_first_frame_goes_alone_and_the_others_share_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wiring = ZmqWiring()
+    sent = Pair(wiring)
+    peer = await sent.meet()
+    await round_trip(wiring)
+    messages: list[bytes] = []
+    assert isinstance(sent.link, ZmqLink)
+    real = sent.link._send
+
+    def send(message: bytes, flags: int) -> None:
+        messages.append(message)
+        real(message, flags)
+
+    monkeypatch.setattr(sent.link, "_send", send)
+    burst = numbered(10)
+    for frame in burst:
+        sent.link.send(frame)
+    await sent.server.has(11)
+    assert sent.server.frames[1:] == burst
+    assert sent.server.peers == [peer] * 11
+    assert [split(message) for message in messages] == [burst[:1], burst[1:]]
+    wiring.close()
+
+
+async def test_a_frame_sent_alone_does_not_wait_for_the_end_of_the_turn() -> None:
+    wiring = ZmqWiring()
+    pair = Pair(wiring)
+    await pair.meet()
+    await round_trip(wiring)
+    pair.link.send(b"now")
+    assert isinstance(pair.listener, ZmqListener)
+    # This holds the event loop up: no turn of it has passed when the frame is there.
+    assert pair.listener.socket.poll(int(1000 * BOUND_S))
+    wiring.close()
+
+
+async def test_a_callback_that_raises_within_a_batch_hides_none_of_its_other_frames() -> None:
+    wiring = ZmqWiring()
+    heard: list[bytes] = []
+
+    def listen(peer: bytes, frame: bytes) -> None:
+        heard.append(frame)
+        if frame == b"1":
+            raise RuntimeError("a defect")
+        if frame == b"3":
+            listener.send(peer, b"back")
+
+    listener = wiring.transport().listen(wiring.endpoint("here"), listen)
+    client = Side()
+    link = wiring.transport().connect(wiring.endpoint("here"), client.on_frame, client.on_lost)
+    link.send(join(numbered(4)))
+    await client.has(1)
+    assert heard == numbered(4)
+    assert [str(complaint["exception"]) for complaint in wiring.complaints] == ["a defect"]
+    wiring.close()
+
+
+async def test_a_side_that_closes_itself_within_a_batch_hears_none_of_the_rest() -> None:
+    wiring = ZmqWiring()
+    heard: list[bytes] = []
+
+    def listen(peer: bytes, frame: bytes) -> None:
+        heard.append(frame)
+        listener.close()
+
+    listener = wiring.transport().listen(wiring.endpoint("here"), listen)
+    client = Side()
+    link = wiring.transport().connect(wiring.endpoint("here"), client.on_frame, client.on_lost)
+    link.send(join(numbered(4)))
+    await client.is_cut_off()
+    assert heard == numbered(1)
+    wiring.close()
+
+
+async def test_who_went_away_while_frames_waited_is_told_to_the_next_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wiring = ZmqWiring()
+    pair = Pair(wiring)
+    peer = await pair.meet()
+    await round_trip(wiring)
+
+    def gone(peer: bytes, message: bytes) -> bool:
+        raise ActorDied("the peer is gone")
+
+    pair.listener.send(peer, b"first, alone")
+    monkeypatch.setattr(pair.listener, "_send_now", gone)
+    pair.listener.send(peer, b"waits for the end of the turn, and then nobody is there")
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    with pytest.raises(ActorDied):
+        pair.listener.send(peer, b"anybody?")
+    # Once told is enough: whoever comes back under that name is a peer like any other.
+    pair.listener.send(peer, b"again")
+    await pair.client.has(2)
+    assert pair.client.frames == [b"first, alone", b"again"]
+    wiring.close()
 
 
 async def test_zmq_says_where_it_cannot_listen() -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog.testing
+from msgspec.structs import replace
 
 from actors.kernel.handlers import handles
 from actors.kernel.hooks import Hooks
@@ -108,7 +109,7 @@ class Wire:
     def send(self, kind: Kind, operation: str, body: Any = None, **fields: Any) -> bytes:
         """Send one envelope; returns its id. ``fields`` are those of `Envelope`."""
         envelope = Envelope(fields.pop("id", None) or new_id(), kind, operation, body=body)
-        self.link.send(self._codec.encode(envelope._replace(**fields)))
+        self.link.send(self._codec.encode(replace(envelope, **fields)))
         return envelope.id
 
     async def next(self) -> Envelope:

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, astuple
 
 from protocol.codec import Codec, salvage_id
 from protocol.envelope import ID_BYTES, PREFIX, VERSION, Envelope, Kind, new_id
@@ -86,7 +87,6 @@ def test_an_enum_in_a_message_crosses_as_its_value() -> None:
         "a lone surrogate \ud800",
         {"deep": ["inside \udfff"]},
         object(),
-        {1, 2},
         2**64,
         -(2**63) - 1,
         Path("/tmp"),
@@ -134,7 +134,7 @@ def test_nesting_crosses_or_is_refused_with_a_typed_error(depth: int) -> None:
     envelope = Envelope(new_id(), Kind.REPLY, "a.b", body=nested(min(depth, 400)))
     assert codec.decode(codec.encode(envelope)) == envelope
     # An array that begins an array that begins an array: one byte for each level.
-    head = msgpack.packb([*envelope[:-1], None])[:-1]
+    head = msgpack.packb([*astuple(envelope)[:-1], None])[:-1]
     frame = PREFIX + head + b"\x91" * depth + b"\xc0"
     if depth <= 100:
         codec.decode(frame)
@@ -194,8 +194,9 @@ def test_what_is_no_array_of_thirteen_is_malformed(content: object) -> None:
 
 
 def frame_with(**fields: object) -> bytes:
-    envelope = Envelope(new_id(), Kind.REQUEST, "a.b")._replace(**fields)  # type: ignore[arg-type]
-    return PREFIX + bytes(msgpack.packb(list(envelope)))
+    """A frame as another program would make it: with another library, and without checks."""
+    envelope = asdict(Envelope(new_id(), Kind.REQUEST.value, "a.b")) | fields
+    return PREFIX + bytes(msgpack.packb(list(envelope.values())))
 
 
 NOT_AN_ID: list[object] = [None, 1, "x" * 16, b"", b"x" * 15, b"x" * 17, [], {}]
@@ -223,12 +224,14 @@ WRONG: dict[str, list[object]] = {
     ids=lambda one: repr(one)[:20],
 )
 def test_a_wrong_header_field_is_malformed_and_named(name: str, value: object) -> None:
-    with pytest.raises(MalformedFrame, match=f"a header field is wrong: {name} must be"):
+    with pytest.raises(
+        MalformedFrame, match=f"a header field is wrong: {name}: (Expected|Invalid)"
+    ):
         Codec().decode(frame_with(**{name: value}))
 
 
 def test_every_header_field_has_its_wrong_values() -> None:
-    assert [*WRONG, "body"] == list(Envelope._fields)
+    assert [*WRONG, "body"] == list(Envelope.__struct_fields__)
 
 
 # --- the id of a frame that is broken further on ------------------------------------------
@@ -267,7 +270,8 @@ def reads_or_refuses(frame: bytes) -> None:
         envelope = Codec(max_frame_bytes=1 << 16).decode(frame)
     except ProtocolError:
         return
-    assert Codec().decode(Codec().encode(envelope))[:-1] == envelope[:-1]
+    again = Codec().decode(Codec().encode(envelope))
+    assert astuple(again)[:-1] == astuple(envelope)[:-1]
 
 
 @unhurried
@@ -298,7 +302,7 @@ strange = (
 
 
 @unhurried
-@given(st.sampled_from(Envelope._fields), strange)
+@given(st.sampled_from(Envelope.__struct_fields__), strange)
 def test_any_value_at_any_place_never_raises_anything_but_a_protocol_error(
     name: str, value: object
 ) -> None:
