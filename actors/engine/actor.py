@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
+from actors.engine.courier import Courier, Mailbox
 from actors.kernel import Actor, Surroundings, handles
 from configs.schema import EngineSettings
 from protocol.errors import EngineFailed, InvalidSettings, NoyauError, Overloaded
@@ -27,10 +26,8 @@ from protocol.messages.storage import Located, Provide
 FETCH_S = 24 * 3600.0
 """How long fetching a model may take: a large one over a slow line. Stalls are seen in storage."""
 RETRY_AFTER_S = 0.05
-TOGETHER_S = 0.02
-"""Pieces that come sooner than this after the last ones are sent together with the next. Each
-message wakes three processes on cores that the model wants for itself; nobody reads 50 pieces a
-second one by one. A model that takes longer for a token sends each at once."""
+
+Item = Piece | Prefill | Outcome | NoyauError
 
 
 class Engine(Actor):
@@ -40,6 +37,7 @@ class Engine(Actor):
         super().__init__(surroundings)
         self._options = self.options(EngineSettings)
         self._threads = ThreadPoolExecutor(self._options.slots, thread_name_prefix="slot")
+        self._courier = Courier(asyncio.get_running_loop())
         self._running: set[Generation] = set()
         self._slot_freed = asyncio.Event()
         self._model = ""
@@ -87,13 +85,13 @@ class Engine(Actor):
         """Stream one answer, or the rest of one."""
         await self._wait_for_slot()
         task = Task(message.messages, message.sampling, message.begun)
-        generation = Generation(task, asyncio.get_running_loop())
+        generation = Generation(task, self._courier)
         self._running.add(generation)
         self._show_load()
         assert self._backend is not None
         try:
             generation.start(self._threads, self._backend)
-            async for item in generation:
+            async for item in generation.items():
                 if isinstance(item, Piece):
                     self.progressed(item.count)
                     yield Tokens(text=item.text, tokens=item.tokens, count=item.count)
@@ -102,7 +100,7 @@ class Engine(Actor):
                 else:
                     self.progressed()
         finally:
-            task.cancelled.set()
+            generation.stop()
             generation.when_over(lambda: self._over(generation))
 
     async def _wait_for_slot(self) -> None:
@@ -145,12 +143,11 @@ class Engine(Actor):
 class Generation:
     """One generation: a thread at one end, the event loop at the other."""
 
-    def __init__(self, task: Task, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, task: Task, courier: Courier) -> None:
         self._task = task
-        self._loop = loop
-        self._items: deque[Piece | Prefill | Outcome | NoyauError] = deque()
-        self._news = asyncio.Event()
-        self._told_at = 0.0
+        self._courier = courier
+        self._mailbox: Mailbox[Item] = Mailbox(courier)
+        self._began = False
         self._thread: asyncio.Future[None] | None = None
 
     @property
@@ -160,30 +157,31 @@ class Generation:
 
     def start(self, threads: ThreadPoolExecutor, backend: Backend) -> None:
         """Begin in a thread."""
-        self._thread = self._loop.run_in_executor(threads, self._run, backend)
+        self._courier.open(self._mailbox)
+        self._thread = asyncio.get_running_loop().run_in_executor(threads, self._run, backend)
+
+    def stop(self) -> None:
+        """Nobody wants it any more; its thread lets go of its slot as soon as it can."""
+        self._task.cancelled.set()
+        self._courier.close(self._mailbox)
 
     def _run(self, backend: Backend) -> None:
         """In the thread."""
         try:
             outcome = backend.generate(self._task, self._emit)
             if outcome is not None:
-                self._emit(outcome)
+                self._mailbox.post(outcome, urgent=True)
         except NoyauError as error:
-            self._emit(error)
+            self._mailbox.post(error, urgent=True)
         except Exception as error:  # noqa: BLE001 - from a library: must reach the caller as ours
-            self._emit(EngineFailed(f"the backend raised {error!r}"))
+            self._mailbox.post(EngineFailed(f"the backend raised {error!r}"), urgent=True)
 
-    def _emit(self, item: Piece | Prefill | Outcome | NoyauError) -> None:
-        """Called in the thread."""
-        self._items.append(item)
-        now = time.monotonic()
-        # What is held back here is on its way with the next token or the end, whichever is first.
-        # Should the process die before, the next one makes it again.
-        if isinstance(item, Piece):
-            if now - self._told_at < TOGETHER_S:
-                return
-            self._told_at = now
-        self._loop.call_soon_threadsafe(self._news.set)
+    def _emit(self, item: Piece | Prefill) -> None:
+        """In the thread. The first text is waited for, all else may come a moment later; should
+        the process die before, the next one makes it again."""
+        first = isinstance(item, Piece) and not self._began
+        self._began = self._began or first
+        self._mailbox.post(item, urgent=first)
 
     def when_over(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the thread has let go of its slot."""
@@ -192,22 +190,19 @@ class Generation:
         else:
             self._thread.add_done_callback(lambda _: action())
 
-    def __aiter__(self) -> Generation:
-        return self
-
-    async def __anext__(self) -> Piece | Prefill | Outcome:
-        # Waits for the event even when something is there: it may be held back for company.
-        while not (self._items and self._news.is_set()):
-            self._news.clear()
-            await self._news.wait()
-        item = self._items.popleft()
-        while isinstance(item, Piece) and self._items and isinstance(self._items[0], Piece):
-            item = _joined(item, cast(Piece, self._items.popleft()))
-        if not self._items:
-            self._news.clear()
-        if isinstance(item, NoyauError):
-            raise item
-        return item
+    async def items(self) -> AsyncGenerator[Piece | Prefill | Outcome, None]:
+        """What it makes, up to its outcome; text that came together as one piece."""
+        while True:
+            taken = await self._mailbox.take()
+            while taken:
+                item = taken.popleft()
+                while isinstance(item, Piece) and taken and isinstance(taken[0], Piece):
+                    item = _joined(item, cast(Piece, taken.popleft()))
+                if isinstance(item, NoyauError):
+                    raise item
+                yield item
+                if isinstance(item, Outcome):
+                    return
 
 
 def _load_nicely(backend: Backend, path: Path, model: str, options: EngineSettings) -> Loaded:
