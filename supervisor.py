@@ -12,15 +12,13 @@ decides, and the effects are done here. Nothing here waits for a child, and no a
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import structlog
 
@@ -37,7 +35,6 @@ from protocol.errors import InternalError, NotAllowed, NoyauError, SetupError
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
-    ActorStatus,
     DirectoryChange,
     DirectoryEntry,
     Events,
@@ -53,9 +50,7 @@ from protocol.messages.supervisor import (
     WatchEvents,
 )
 from protocol.transport import ZmqTransport
-from supervision.child import Child
-from supervision.health import judge, judge_system
-from supervision.hub import Watcher
+from supervision.arguments import parse_arguments
 from supervision.plan import (
     AllStopped,
     Effect,
@@ -68,6 +63,7 @@ from supervision.plan import (
     Tell,
 )
 from supervision.processes import become_subreaper, die_with_parent, set_name
+from supervision.reporting import Reporter
 from supervision.restart import Again, Exit, GiveUp, RestartPolicy
 from supervision.runfolder import RunFolder
 from supervision.spawner import (
@@ -77,7 +73,7 @@ from supervision.spawner import (
     SpawnOrder,
     fork_spawner,
 )
-from supervision.vitals import VitalsReader
+from supervision.watchers import Watchers
 
 ACTOR_MAIN = "actors.kernel.host:run"
 EXIT_SETUP = 78
@@ -113,12 +109,11 @@ class Supervisor:
         self._alarm: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
         self._failure: SpawnerFailed | None = None
-        self._vitals = VitalsReader()
+        self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
+        self._watchers = Watchers(self._entry)
         self._spawner_restarts = 0
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
-        self._watchers: dict[Watcher, asyncio.Event] = {}
-        self._directory_watchers: dict[asyncio.Event, set[str]] = {}
         self._spawner = Spawner(
             SpawnerEvents(
                 ready=lambda: self._do(self._plan.spawner_ready(self._now())),
@@ -170,7 +165,7 @@ class Supervisor:
                 case Signal(name, epoch, number):
                     self._signal(f"{name}.{epoch}", number)
                 case Publish(name):
-                    self._publish(name)
+                    self._watchers.changed(name)
                 case Forget(name, epoch):
                     self._run_folder.forget(name, epoch)
                 case Tell(what, name, text):
@@ -212,10 +207,12 @@ class Supervisor:
                 # It ended between the decision and now; its pidfd says so next.
                 return
 
-    def _publish(self, name: str) -> None:
-        for event, changed in self._directory_watchers.items():
-            changed.add(name)
-            event.set()
+    def _entry(self, name: str) -> DirectoryEntry:
+        entry = self._plan.entry(name)
+        if not entry.epoch:
+            return entry
+        address = endpoint(self._run_folder.folder, name, entry.epoch)
+        return entry.model_copy(update={"endpoint": address})
 
     def _tell(self, event: Happened) -> None:
         # Progress is for who watches; a log of every MiB of a download helps nobody.
@@ -225,9 +222,7 @@ class Supervisor:
             event.what == "actor.ready" and self._plan.restarted(event.actor)
         ):
             sys.stderr.write(f"noyau: {event.text}\n")
-        for watcher, news in self._watchers.items():
-            if watcher.offer(event):
-                news.set()
+        self._watchers.happened(event)
 
     # --- what the spawner and the kernel say ------------------------------------------------
 
@@ -297,42 +292,17 @@ class Supervisor:
     async def on_watch_directory(
         self, message: WatchDirectory
     ) -> AsyncGenerator[DirectoryChange | Empty, None]:
-        """The whole directory, then every change; what changed twice meanwhile is told once."""
-        news, changed = asyncio.Event(), set(self._plan.children)
-        self._directory_watchers[news] = changed
-        try:
-            while not self._done.is_set():
-                entries = [self._entry(name) for name in sorted(changed)]
-                changed.clear()
-                news.clear()
-                yield DirectoryChange(entries=entries)
-                await news.wait()
-        finally:
-            del self._directory_watchers[news]
-        yield Empty()
-
-    def _entry(self, name: str) -> DirectoryEntry:
-        entry = self._plan.entry(name)
-        if not entry.epoch:
-            return entry
-        address = endpoint(self._run_folder.folder, name, entry.epoch)
-        return entry.model_copy(update={"endpoint": address})
+        """See `WatchDirectory`."""
+        async with contextlib.aclosing(self._watchers.directory(self._plan.children)) as changes:
+            async for change in changes:
+                yield change
 
     @handles(WatchEvents)
     async def on_watch_events(self, message: WatchEvents) -> AsyncGenerator[Events | Empty, None]:
-        """Everything that happens from now on, in batches."""
-        watcher, news = Watcher(message.prefix), asyncio.Event()
-        self._watchers[watcher] = news
-        try:
-            while not self._done.is_set():
-                await news.wait()
-                news.clear()
-                events = watcher.take()
-                if events is not None:
-                    yield events
-        finally:
-            del self._watchers[watcher]
-        yield Empty()
+        """See `WatchEvents`."""
+        async with contextlib.aclosing(self._watchers.events(message.prefix)) as happened:
+            async for events in happened:
+                yield events
 
     @handles(Restart)
     def on_restart(self, message: Restart) -> Restarted:
@@ -352,18 +322,8 @@ class Supervisor:
     def on_status(self, message: GetStatus) -> Status:
         """See `GetStatus`."""
         now = self._now()
-        missed_after = self._settings.supervisor.heartbeat_missed_after_s
-        children = self._plan.children
-        verdicts = {name: judge(child, now, missed_after) for name, child in children.items()}
-        whole = judge_system(verdicts.items())
-        self._vitals.keep_only({c.pid for c in children.values() if c.pid is not None})
-        return Status(
-            health=whole.health,
-            reason=whole.reason,
-            version=_version(),
-            boot=self._boot,
-            run_folder=str(self._run_folder.folder),
-            data_folder=str(self._settings.data.folder),
+        return self._reporter.status(
+            now, self._plan.children,
             supervisor=ProcessStatus(
                 pid=os.getpid(), restarts=self._restarts, uptime_s=now - self._began
             ),
@@ -372,57 +332,8 @@ class Supervisor:
                 uptime_s=now - self._spawner_since,
             ),
             guard=ProcessStatus(pid=self._guard or None),
-            actors=[
-                self._actor_status(child, verdicts[name].health, verdicts[name].reason)
-                for name, child in children.items()
-            ],
             strangers=self._server.tally.rejected,
         )  # fmt: skip
-
-    def _actor_status(self, child: Child, health: str, reason: str) -> ActorStatus:
-        vitals = self._vitals.read(child.pid) if child.pid is not None else None
-        return ActorStatus.model_validate(
-            {
-                "name": child.name, "pid": child.pid, "epoch": child.epoch,
-                "state": child.public_state, "health": health, "reason": reason,
-                "restarts": child.restarts, "last_exit": child.last_exit,
-                "uptime_s": vitals.uptime_s if vitals else None,
-                "cpu_percent": vitals.cpu_percent if vitals else None,
-                "rss_bytes": vitals.rss_bytes if vitals else None,
-                "activity": child.activity, "counters": child.counters, "info": child.info,
-            }
-        )  # fmt: skip
-
-
-def _version() -> str:
-    try:
-        return version("noyau")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line. Exits with 2 and a usage message when it is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="supervisor.py",
-        description="Run noyau: start its actors, watch them, restart what crashes.",
-        epilog="`noyau up` does the same and shows it on the terminal.",
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings (TOML), laid over the defaults"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
-        help="one setting, e.g. --set actors.cpu_engine.settings.threads=2; wins over all others",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no-guard", action="store_true",
-        help="run without the parent that restarts a crashed supervisor (systemd can do that)",
-    )  # fmt: skip
-    # What a guard tells the supervisor that it starts.
-    parser.add_argument("--guard", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--restarts", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
 
 
 def _open_log(settings: Settings) -> None:

@@ -1,0 +1,62 @@
+"""The status that people and programs ask for, put together from what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from configs import Settings
+from protocol.messages.supervisor import ActorStatus, ProcessStatus, Status
+from supervision.child import Child
+from supervision.health import Verdict, judge, judge_system
+from supervision.vitals import VitalsReader
+
+
+class Reporter:
+    """Writes the status of one boot."""
+
+    def __init__(self, settings: Settings, boot: str, run_folder: str) -> None:
+        self._settings = settings
+        self._boot = boot
+        self._run_folder = run_folder
+        self._vitals = VitalsReader()
+
+    def status(
+        self,
+        now: float,
+        children: Mapping[str, Child],
+        *,
+        supervisor: ProcessStatus,
+        spawner: ProcessStatus,
+        guard: ProcessStatus,
+        strangers: int,
+    ) -> Status:
+        """How everything does at ``now`` (monotonic seconds)."""
+        missed_after = self._settings.supervisor.heartbeat_missed_after_s
+        verdicts = {name: judge(child, now, missed_after) for name, child in children.items()}
+        whole = judge_system(verdicts.items())
+        self._vitals.keep_only({c.pid for c in children.values() if c.pid is not None})
+        return Status(
+            health=whole.health, reason=whole.reason, version=_version(), boot=self._boot,
+            run_folder=self._run_folder, data_folder=str(self._settings.data.folder),
+            supervisor=supervisor, spawner=spawner, guard=guard, strangers=strangers,
+            actors=[self._actor(child, verdicts[name]) for name, child in children.items()],
+        )  # fmt: skip
+
+    def _actor(self, child: Child, verdict: Verdict) -> ActorStatus:
+        vitals = self._vitals.read(child.pid) if child.pid is not None else None
+        return ActorStatus(
+            name=child.name, pid=child.pid, epoch=child.epoch, state=child.public_state,
+            health=verdict.health, reason=verdict.reason, restarts=child.restarts,
+            last_exit=child.last_exit, uptime_s=vitals.uptime_s if vitals else None,
+            cpu_percent=vitals.cpu_percent if vitals else None,
+            rss_bytes=vitals.rss_bytes if vitals else None,
+            activity=child.activity, counters=child.counters, info=child.info,
+        )  # fmt: skip
+
+
+def _version() -> str:
+    try:
+        return version("noyau")
+    except PackageNotFoundError:
+        return "not installed"
