@@ -50,7 +50,8 @@ from protocol.messages.supervisor import (
     WatchEvents,
 )
 from protocol.transport import ZmqTransport
-from supervision.arguments import parse_arguments
+from supervision.arguments import lineage, parse_arguments
+from supervision.guarded import GuardKeeper, Lineage
 from supervision.plan import (
     AllStopped,
     Effect,
@@ -62,9 +63,10 @@ from supervision.plan import (
     Spawn,
     Tell,
 )
-from supervision.processes import become_subreaper, die_with_parent, set_name
+from supervision.processes import become_subreaper, set_name
 from supervision.reporting import Reporter
 from supervision.restart import Again, Exit, GiveUp, RestartPolicy
+from supervision.restarts import RestartsFile, inherited
 from supervision.runfolder import RunFolder
 from supervision.spawner import (
     Spawner,
@@ -76,11 +78,16 @@ from supervision.spawner import (
 from supervision.watchers import Watchers
 
 ACTOR_MAIN = "actors.kernel.host:run"
+EXIT_OK = 0
+EXIT_FAILED = 1
 EXIT_SETUP = 78
 """EX_CONFIG of sysexits.h: the settings or the run folder do not allow a start."""
 
-SHOWN = ("actor.died", "actor.failed", "actor.killed", "spawner.died", "spawner.silent")
+SHOWN = ("actor.died", "actor.failed", "actor.killed", "spawner.died", "spawner.silent",
+         "guard.died", "guard.failed")  # fmt: skip
 """Events that whoever sits at the terminal wants to see."""
+
+SPAWNER = "spawner"
 
 log = structlog.get_logger("supervisor")
 
@@ -92,26 +99,25 @@ class SpawnerFailed(InternalError):
 class Supervisor:
     """Does what the plan decides, and answers those who ask. Lives on one event loop."""
 
-    def __init__(
-        self, settings: Settings, run_folder: RunFolder, guard: int = 0, restarts: int = 0
-    ) -> None:
+    def __init__(self, settings: Settings, run_folder: RunFolder, lineage: Lineage) -> None:
         self._settings = settings
         self._run_folder = run_folder
-        self._guard = guard
-        self._restarts = restarts
+        self._lineage = lineage
         self._boot = secrets.token_hex(4)
         self._secret = secrets.token_bytes(32)
         self._loop = asyncio.get_running_loop()
         self._clock = MonotonicClock()
         self._began = self._clock.now()
-        self._plan = Plan(settings, self._boot)
+        self._restarts = RestartsFile(run_folder.folder)
+        counts = inherited(self._restarts.read(), [*settings.actors, SPAWNER], lineage.restarts)
+        self._plan = Plan(settings, self._boot, counts)
         self._pidfds: dict[str, int] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
         self._failure: SpawnerFailed | None = None
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
-        self._spawner_restarts = 0
+        self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
         self._spawner = Spawner(
@@ -129,6 +135,11 @@ class Supervisor:
             max_open_per_peer=settings.limits.max_open_conversations_per_peer,
         )  # fmt: skip
 
+        self._guard = GuardKeeper(
+            lineage, RestartPolicy(settings.restart, "permanent"), self._now,
+            lambda what, text: self._tell(Happened(what=what, actor="guard", text=text)),
+        )  # fmt: skip
+
     def _now(self) -> float:
         return self._clock.now()
 
@@ -140,6 +151,7 @@ class Supervisor:
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
+        self._guard.start()
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -147,7 +159,9 @@ class Supervisor:
             if self._failure is not None:
                 raise self._failure
             await self._server.stop()
+            self._restarts.remove()
         finally:
+            self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
 
@@ -175,6 +189,14 @@ class Supervisor:
                 case AllStopped():
                     self._done.set()
         self._set_alarm()
+        self._remember_restarts()
+
+    def _remember_restarts(self) -> None:
+        counts = {name: child.restarts for name, child in self._plan.children.items()}
+        try:
+            self._restarts.write(counts | {SPAWNER: self._spawner_restarts})
+        except OSError as error:
+            log.warning("restarts_not_written", error=str(error))
 
     def _set_alarm(self) -> None:
         """Wake when the plan next has something to do by itself."""
@@ -325,13 +347,16 @@ class Supervisor:
         return self._reporter.status(
             now, self._plan.children,
             supervisor=ProcessStatus(
-                pid=os.getpid(), restarts=self._restarts, uptime_s=now - self._began
+                pid=os.getpid(), restarts=self._lineage.restarts, uptime_s=now - self._began
             ),
             spawner=ProcessStatus(
                 pid=self._spawner.pid, restarts=self._spawner_restarts,
                 uptime_s=now - self._spawner_since,
             ),
-            guard=ProcessStatus(pid=self._guard or None),
+            guard=ProcessStatus(
+                pid=self._guard.pid, restarts=self._guard.restarts,
+                uptime_s=now - self._guard.since,
+            ),
             strangers=self._server.tally.rejected,
         )  # fmt: skip
 
@@ -346,13 +371,11 @@ def _open_log(settings: Settings) -> None:
         ) from None
 
 
-async def _run(
-    settings: Settings, guard: int, restarts: int, first_spawner: SpawnerProcess
-) -> None:
+async def _run(settings: Settings, lineage: Lineage, first_spawner: SpawnerProcess) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         _open_log(settings)
-        await Supervisor(settings, run_folder, guard, restarts).run(first_spawner)
+        await Supervisor(settings, run_folder, lineage).run(first_spawner)
     finally:
         run_folder.close()
 
@@ -364,22 +387,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.guard and not options.no_guard:
         # The guard is this process from here on, without all that was imported above.
         os.execv(sys.executable, [sys.executable, "-m", "supervision.guard", *given])
-    if options.guard:
-        die_with_parent(options.guard, signal.SIGTERM)
     become_subreaper()
     set_name("noyau-supervisor")
     try:
         settings = load_settings(file=options.config, assignments=options.assignments)
         # Before anything is opened and any thread begins.
         first_spawner = fork_spawner()
-        asyncio.run(_run(settings, options.guard, options.restarts, first_spawner))
+        asyncio.run(_run(settings, lineage(given, options), first_spawner))
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP
     except NoyauError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
-        return 1
-    return 0
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 if __name__ == "__main__":

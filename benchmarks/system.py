@@ -7,6 +7,7 @@ user's reaches it. Only the weights are the user's, so that they are fetched onc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -18,7 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from configs import load_settings
+from noyau.processes import processes_in
 from protocol.client import Client
 from protocol.endpoints import endpoint
 from protocol.errors import NotRunning, NoyauError
@@ -174,7 +178,7 @@ class System:
             if self._client is not None:
                 await self._stop_in_order(self._client)
             if self._guard is not None:
-                await asyncio.to_thread(_end, self._guard)
+                await asyncio.to_thread(_end, self._guard, self.run_folder)
         finally:
             self._client = self._guard = None
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -198,10 +202,12 @@ def _wait(guard: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _end(guard: subprocess.Popen[bytes]) -> None:
-    """Make sure that it is gone. Killing the guard makes its supervisor stop in order."""
+def _end(guard: subprocess.Popen[bytes], run_folder: Path) -> None:
+    """Make sure that it is gone, with all that belongs to it."""
     if guard.poll() is None:
         guard.terminate()
-        if not _wait(guard):
-            guard.kill()
-            guard.wait()
+        _wait(guard)
+    for process in processes_in(run_folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    guard.wait()

@@ -38,7 +38,7 @@ from protocol.messages.orchestrator import Answered, Query
 from protocol.messages.supervisor import Status
 
 QUESTION = "Why is the sky blue?"
-KILL_AFTER_PIECES = 30
+KILL_AFTER_CHARACTERS = 120
 """Far enough into the answer to be seen, early enough that most of it comes after the kill."""
 
 
@@ -167,9 +167,9 @@ async def _tell(
     client: Client,
     report: Report,
     title: str,
-    at_piece: Callable[[], int | None] | None = None,
+    in_the_middle: Callable[[], int] | None = None,
 ) -> Told:
-    """Stream one answer to the terminal; ``at_piece`` is called once, in the middle of it."""
+    """Stream one answer to the terminal; ``in_the_middle`` is called once."""
     console = report.console
     console.print(f"\n[bold]{title}[/]\n[cyan]> {QUESTION}[/]")
     told, began = Told(before=await client.status()), time.monotonic()
@@ -185,13 +185,14 @@ async def _tell(
             last = now
             told.text += piece.text
             console.print(piece.text, end="", style=style, markup=False, soft_wrap=True)
-            if at_piece is not None and len(stream.received) == KILL_AFTER_PIECES:
-                told.killed_pid = at_piece()
+            if in_the_middle is not None and len(told.text) >= KILL_AFTER_CHARACTERS:
+                told.killed_pid = in_the_middle()
+                in_the_middle = None
                 console.print(f"[bold red]⟨kill -9 {told.killed_pid}⟩[/]", end="", soft_wrap=True)
                 style = "green"
     console.print()
     told.end, told.took_s = stream.end, time.monotonic() - began
-    if at_piece is None and told.end is not None:
+    if told.killed_pid is None and told.end is not None:
         first = told.end.first_token_ms or 0.0
         report.check("the answer is complete", bool(told.text) and told.end is not None)
         report.measure("first text after", f"{first:.0f} ms")

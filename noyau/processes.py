@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 
 import psutil
 
@@ -23,6 +24,19 @@ def processes_of(found: Status) -> list[psutil.Process]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes.append(psutil.Process(pid))
     return processes
+
+
+def processes_in(run_folder: Path) -> list[psutil.Process]:
+    """Every process of a noyau that was told its run folder on the command line, and all below
+    them. Also finds what no longer answers, and what a killed parent left behind."""
+    told = f"run.folder={run_folder}"
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if told in process.cmdline():
+                below = process.children(recursive=True)
+                found |= {one.pid: one for one in (process, *below)}
+    return alive(list(found.values()))
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

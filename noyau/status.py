@@ -69,11 +69,12 @@ def table(found: Status) -> RenderableType:
             Text(actor.health.value, COLOURS[actor.health]), str(actor.restarts),
             _age(actor.uptime_s), _size(actor.rss_bytes), _doing(actor),
         )  # fmt: skip
-    for name, process in (("spawner", found.spawner), ("supervisor", found.supervisor)):
+    others = {"spawner": found.spawner, "supervisor": found.supervisor}
+    if found.guard.pid or found.guard.restarts:
+        others["guard"] = found.guard
+    for name, process in others.items():
         rows.add_row(name, str(process.pid or "-"), "running" if process.pid else "starting", "",
                      str(process.restarts), _age(process.uptime_s), "", "")  # fmt: skip
-    if found.guard.pid:
-        rows.add_row("guard", str(found.guard.pid), "running", "", "", "", "", "")
     return Group(head, rows)
 
 

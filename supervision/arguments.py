@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from supervision.guarded import Lineage
+
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line. Exits with 2 and a usage message when it is wrong."""
@@ -28,4 +30,14 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     # What a guard tells the supervisor that it starts.
     parser.add_argument("--guard", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--restarts", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--guard-restarts", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def lineage(given: Sequence[str], options: argparse.Namespace) -> Lineage:
+    """What a guard told with the parsed command line ``given``."""
+    told = ("--guard=", "--restarts=", "--guard-restarts=")
+    return Lineage(
+        tuple(argument for argument in given if not argument.startswith(told)),
+        options.guard, options.restarts, options.guard_restarts,
+    )  # fmt: skip

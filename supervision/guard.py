@@ -1,8 +1,18 @@
-"""The guard: a tiny parent that starts the supervisor again when it crashed.
+"""The guard: a tiny process that starts the supervisor again when it crashed.
+
+::
+
+    python -m supervision.guard [ARGUMENTS OF THE SUPERVISOR …]
+    python -m supervision.guard --adopt=PID,FD,RESTARTS,GUARD_RESTARTS [ARGUMENTS …]
+
+The first guard is the supervisor's parent. When it is killed, the supervisor starts the next one
+(`supervision.guarded`), which adopts: it cannot wait for a process that is no child of its own,
+so it reads from a pipe, whose end tells that the supervisor is gone; an exit code that was written
+before says that it ended as it wanted to. The supervisor that follows is a child again.
 
 Standard library only, so that hardly anything can go wrong in it. It is a sub-reaper: whatever
 a killed supervisor leaves behind becomes its child, and it kills that before it starts the next
-one. When the guard itself is killed, the supervisor is told by the kernel and stops in order.
+one.
 """
 
 from __future__ import annotations
@@ -13,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from typing import Protocol
 
 from supervision.processes import become_subreaper, kill_descendants, set_name
 
@@ -22,14 +33,89 @@ MAX_CRASHES = 5
 WINDOW_S = 60.0
 """More crashes than that within the window is giving up: a supervisor that cannot live needs a
 person. Kills by hand, even several in a row, stay below it."""
+ADOPT = "--adopt="
+
+
+class Guarded(Protocol):
+    """The supervisor that is being guarded."""
+
+    def wait(self) -> int | None:
+        """Its exit code, or the negated signal number, or None where that cannot be known."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to stop. Harmless when it has ended."""
+        ...
+
+
+class Child:
+    """A supervisor that this guard started."""
+
+    def __init__(self, command: list[str], restarts: int, guard_restarts: int) -> None:
+        told = (
+            f"--guard={os.getpid()}", f"--restarts={restarts}", f"--guard-restarts={guard_restarts}"
+        )  # fmt: skip
+        # A group of its own: Ctrl-C in the terminal reaches it through the guard, once.
+        self._process = subprocess.Popen([*command, *told], process_group=0)
+
+    def wait(self) -> int:
+        """See `Guarded.wait`."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """See `Guarded.stop`."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+
+
+class Adopted:
+    """A supervisor that another guard started, and that started this one."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pipe = pipe
+        self._pidfd = -1
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        if os.getppid() != pid:
+            # It died before, and the number may be another's by now.
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def wait(self) -> int | None:
+        """See `Guarded.wait`."""
+        said = b""
+        while part := os.read(self._pipe, 16):
+            said += part
+        os.close(self._pipe)
+        return said[0] if said else None
+
+    def stop(self) -> None:
+        """See `Guarded.stop`."""
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+            except ProcessLookupError:
+                return
 
 
 class Guard:
     """Keeps one supervisor running."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        adopted: Guarded | None = None,
+        restarts: int = 0,
+        guard_restarts: int = 0,
+    ) -> None:
+        """``command`` starts a supervisor; ``adopted`` runs already, the ``restarts``-th after the
+        first. ``guard_restarts``: how many guards there were before this one."""
         self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._guarded = adopted
+        self._restarts = restarts
+        self._guard_restarts = guard_restarts
         self._asked_to_stop = False
         self._crashes: deque[float] = deque()
 
@@ -39,13 +125,17 @@ class Guard:
         set_name("noyau-guard")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._stop())
-        restarts = 0
         while True:
-            code = self._run_once(restarts)
+            if self._guarded is None:
+                self._guarded = Child(self._command, self._restarts, self._guard_restarts)
+                if self._asked_to_stop:
+                    self._guarded.stop()
+            code = self._guarded.wait()
+            self._guarded = None
             # Nothing outlives its supervisor, however it ended.
             kill_descendants()
             if self._asked_to_stop or code in FINAL_EXIT_CODES:
-                return code if code >= 0 else 128 - code
+                return _passed_on(code)
             delay = self._delay_after_crash(time.monotonic())
             if delay is None:
                 sys.stderr.write(
@@ -53,24 +143,14 @@ class Guard:
                     f"{WINDOW_S:g} s; its log says why\n"
                 )
                 return 1
-            restarts += 1
+            self._restarts += 1
             sys.stderr.write(f"noyau: the supervisor ended ({_how(code)}); starting another\n")
             time.sleep(delay)
 
-    def _run_once(self, restarts: int) -> int:
-        self._process = subprocess.Popen(
-            [*self._command, f"--guard={os.getpid()}", f"--restarts={restarts}"],
-            # A group of its own: Ctrl-C in the terminal reaches it through the guard, once.
-            process_group=0,
-        )
-        if self._asked_to_stop:
-            self._process.terminate()
-        return self._process.wait()
-
     def _stop(self) -> None:
         self._asked_to_stop = True
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self._guarded is not None:
+            self._guarded.stop()
 
     def _delay_after_crash(self, now: float) -> float | None:
         """Seconds to wait before the next start, or None to give up."""
@@ -82,7 +162,16 @@ class Guard:
         return 0.0 if len(self._crashes) == 1 else 0.1 * 2.0 ** (len(self._crashes) - 2)
 
 
-def _how(code: int) -> str:
+def _passed_on(code: int | None) -> int:
+    """The exit code as shells give it."""
+    if code is None:
+        return 1
+    return code if code >= 0 else 128 - code
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "nobody knows how"
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -92,5 +181,15 @@ def _how(code: int) -> str:
         return f"signal {-code}"
 
 
+def main(arguments: list[str]) -> int:
+    """Be the guard that the command line asks for; returns the exit code."""
+    command = [sys.executable, "-m", "supervisor"]
+    if not (arguments and arguments[0].startswith(ADOPT)):
+        return Guard([*command, *arguments]).run()
+    pid, pipe, restarts, guard_restarts = map(int, arguments[0].removeprefix(ADOPT).split(","))
+    adopted = Adopted(pid, pipe)
+    return Guard([*command, *arguments[1:]], adopted, restarts, guard_restarts).run()
+
+
 if __name__ == "__main__":
-    sys.exit(Guard([sys.executable, "-m", "supervisor", *sys.argv[1:]]).run())
+    sys.exit(main(sys.argv[1:]))

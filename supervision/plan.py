@@ -7,6 +7,7 @@ could go wrong about order, time-outs and restarts can be tested here in microse
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.schema import Settings
@@ -88,7 +89,10 @@ class Plan:
     Every public method returns the effects of its event, in the order they are to be done.
     """
 
-    def __init__(self, settings: Settings, boot: str) -> None:
+    def __init__(
+        self, settings: Settings, boot: str, restarts: Mapping[str, int] | None = None
+    ) -> None:
+        """``restarts``: how often each actor was started again under earlier supervisors."""
         self._settings = settings
         self._boot = boot
         self._counter = 0
@@ -99,10 +103,11 @@ class Plan:
         self._needs = needs
         self.children = {
             name: Child(
-                name, needs[name], RestartPolicy(settings.restart, settings.actors[name].restart)
+                name, needs[name], RestartPolicy(settings.restart, settings.actors[name].restart),
+                restarts=(restarts or {}).get(name, 0),
             )
             for name in start_order(needs)
-        }
+        }  # fmt: skip
 
     def child(self, name: str) -> Child:
         """The child of this name. Raises `NotFound` listing those there are."""

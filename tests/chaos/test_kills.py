@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psutil
@@ -15,7 +16,7 @@ import pytest
 from noyau import Client, NoyauError, Query
 from noyau.processes import alive
 from protocol.lifecycle import ActorState
-from protocol.messages.supervisor import Status
+from protocol.messages.supervisor import Shutdown, Status
 from tests.support.system import connect, pid_of, running, running_pid, status_when, until
 
 DEADLINE_S = 40.0
@@ -56,7 +57,7 @@ async def askuntil(stop: asyncio.Event, client: Client, tally: Tally, number: in
 
 def restarts_of(found: Status, name: str) -> int:
     """How often it was started again."""
-    if name in ("spawner", "supervisor"):
+    if name in ("spawner", "supervisor", "guard"):
         return int(getattr(found, name).restarts)
     return next(actor.restarts for actor in found.actors if actor.name == name)
 
@@ -67,7 +68,7 @@ def all_ready(found: Status) -> bool:
 
 
 @pytest.mark.parametrize(
-    "victim", ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor"]
+    "victim", ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor", "guard"]
 )
 async def test_queries_outlive_the_sigkill_of(victim: str) -> None:
     async with running() as system:
@@ -134,7 +135,7 @@ async def test_one_answer_outlives_the_kill_of_every_process_one_after_another()
     words = 2500
     async with running(COUNTING, NEVER_FAILED) as system, await connect(system) as client:
         pieces: list[str] = []
-        victims = ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor"]
+        victims = ["storage", "cpu_engine", "orchestrator", "spawner", "guard", "supervisor"]
         killed: dict[str, int] = {}
         watcher = await connect(system)
         async with client.stream(Query(text="count", max_tokens=words)) as stream:
@@ -146,10 +147,12 @@ async def test_one_answer_outlives_the_kill_of_every_process_one_after_another()
                     killed[victim] = pid_of(found, victim)
                     os.kill(killed[victim], signal.SIGKILL)
         assert "".join(pieces) == "".join(f"{n} " for n in range(words))
-        assert len(killed) == 5
+        assert len(killed) == 6
         found = await status_when(watcher, all_ready)
         for name, pid in killed.items():
             assert pid_of(found, name) != pid
+            # Those before the supervisor's own death are not forgotten with it.
+            assert restarts_of(found, name) >= 1
         await watcher.close()
 
 
@@ -172,20 +175,79 @@ async def test_the_guard_starts_another_supervisor_and_lets_nothing_of_the_old_o
         assert after.guard.pid == before.guard.pid
 
 
+async def test_restarts_are_counted_through_all_supervisors() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        for victim in ("storage", "spawner", "supervisor"):
+            found = await status_when(client, all_ready)
+            os.kill(pid_of(found, victim), signal.SIGKILL)
+            seen = restarts_of(found, victim)
+
+            def is_back(found: Status, victim: str = victim, seen: int = seen) -> bool:
+                return restarts_of(found, victim) > seen
+
+            await status_when(client, is_back)
+        found = await status_when(client, all_ready)
+        # Killed itself, then with the spawner, then with the supervisor.
+        assert restarts_of(found, "storage") == 3
+        assert restarts_of(found, "orchestrator") == 2
+        assert restarts_of(found, "spawner") == 2
+
+
 async def test_nothing_outlives_the_sigkill_of_guard_and_supervisor() -> None:
     async with running() as system, await connect(system) as client:
         everything = system.processes()
         supervisor = pid_of(await client.status(), "supervisor")
+        # Stopped, so that it cannot start the guard's successor between the two.
+        os.kill(supervisor, signal.SIGSTOP)
         system.process.kill()
         os.kill(supervisor, signal.SIGKILL)
         await until(lambda: not alive(everything), 1.0)
+        assert system.processes() == []
 
 
-async def test_when_only_the_guard_is_killed_the_rest_stops_in_order() -> None:
-    async with running() as system:
-        everything = system.processes()
+async def test_the_guard_that_follows_a_killed_one_does_its_work() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        others = [p for p in system.processes() if p.pid != system.process.pid]
         system.process.kill()
+        guarded = await status_when(client, has_guard(1))
+        assert len(alive(others)) == len(others)
+        assert guarded.supervisor.pid == before.supervisor.pid
+        os.kill(pid_of(guarded, "supervisor"), signal.SIGKILL)
+        await until(lambda: not alive(others), 1.0)
+        after = await status_when(client, lambda s: s.boot != before.boot and all_ready(s))
+        assert after.supervisor.restarts == 1
+        assert after.guard.pid == guarded.guard.pid
+        assert after.guard.restarts == 1
+        assert (await client.ask(Query(text="count", max_tokens=2))).text == "0 1 "
+
+
+def has_guard(restarts: int) -> Callable[[Status], bool]:
+    """Whether the guard runs that follows so many others."""
+    return lambda found: bool(found.guard.pid) and found.guard.restarts == restarts
+
+
+@pytest.mark.parametrize("guards", [1, 2])
+async def test_a_system_whose_guard_was_killed_stops_in_order_with_all_of_it(guards: int) -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        for number in range(guards):
+            found = await status_when(client, has_guard(number))
+            os.kill(pid_of(found, "guard"), signal.SIGKILL)
+        await status_when(client, has_guard(guards))
+        everything = system.processes()
+        await client.ask(Shutdown())
         await until(lambda: not alive(everything), 15)
+        assert system.processes() == []
+
+
+async def test_a_guard_that_follows_passes_on_that_it_is_asked_to_stop() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        system.process.kill()
+        found = await status_when(client, has_guard(1))
+        everything = system.processes()
+        os.kill(pid_of(found, "guard"), signal.SIGTERM)
+        await until(lambda: not alive(everything), 15)
+        assert system.processes() == []
 
 
 async def test_a_crash_loop_ends_in_failed_and_its_siblings_are_untouched() -> None:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import psutil
 
-from noyau.processes import alive
+from noyau.processes import processes_in
 from protocol.client import Client
 from protocol.errors import NotRunning
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Status
 from tests.support.model import shared_assets
+
+STOP_S = 20.0
 
 
 @dataclass
@@ -53,11 +55,22 @@ class System:
 
     def processes(self) -> list[psutil.Process]:
         """Everything of it that is alive now, the process started first included."""
-        try:
-            root = psutil.Process(self.process.pid)
-            return [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return processes_in(self.run_folder)
+
+    def stop(self) -> None:
+        """Stop it in order, or at least stop it."""
+        left = self.processes()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if self.process.poll() is not None and "supervision.guard" in process.cmdline():
+                    process.terminate()
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        psutil.wait_procs(left, timeout=STOP_S)
+        for process in [*left, *self.processes()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(5)
 
 
 @contextlib.asynccontextmanager
@@ -89,14 +102,7 @@ async def running(
             await until_ready(system)
         yield system
     finally:
-        left = system.processes()
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        for process_left in alive(left):
-            process_left.kill()
-        process.wait(5)
+        system.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
