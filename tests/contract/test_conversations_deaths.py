@@ -1,0 +1,218 @@
+"""Deaths: whoever waits for a dead process is told at once, and finds its next incarnation.
+
+Between a `Caller` and a `Server`, over every transport.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.conversation import INITIAL_CREDIT
+from protocol.envelope import Kind
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    NotFound,
+)
+from protocol.lifecycle import ActorState
+from protocol.messages.actor import Ping
+from tests.support.messages import Count, Look, Say
+from tests.support.network import ACTOR, Network, knows
+from tests.support.owners import (
+    Counter,
+    Echo,
+    Held,
+    read_until_it_breaks,
+    soon,
+    start,
+)
+from tests.support.wirings import Wiring
+
+REQUEST, REPLY, ERROR = Kind.REQUEST, Kind.REPLY, Kind.ERROR
+
+
+# --- death -------------------------------------------------------------------------------------
+async def test_a_receiver_that_dies_mid_stream_ends_it_after_the_chunks_that_came(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Counter()
+        node = network.start(owner)
+        caller = await network.caller()
+        stream = await caller.stream(ACTOR, Count(upto=10_000))
+        first = await soon(stream.__anext__())
+        await soon(owner.made_it(INITIAL_CREDIT).wait())
+        await node.die()
+        got, error = await read_until_it_breaks(stream)
+        assert [first.number, *got] == list(range(1 + len(got)))
+        assert type(error) is ActorDied
+        assert error.details == {"actor": ACTOR, "epoch": "1"}
+        assert not error.remote
+        assert stream.end is None
+        with pytest.raises(ActorDied):
+            await soon(stream.__anext__())
+
+
+async def test_a_receiver_that_dies_fails_all_that_was_asked_of_it_at_once(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        caller = await network.caller()
+        asks = [start(caller.ask(ACTOR, Say(), timeout_s=1000)) for _ in range(5)]
+        await soon(owner.began.wait())
+        await node.die()
+        for ask in asks:
+            with pytest.raises(ActorDied, match="probe died: "):
+                await soon(ask)
+
+
+async def test_the_supervisor_s_word_of_a_death_is_enough(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        network.start(owner)
+        caller = await network.caller()
+        deaths: list[tuple[str, str]] = []
+        caller.on_death.append(lambda death: deaths.append((death.epoch, death.reason)))
+        ask = start(caller.ask(ACTOR, Say(), timeout_s=1000))
+        await soon(owner.began.wait())
+        # It hangs: its sockets are still there.
+        network.tell(state=ActorState.WAITING, reason="silent for 5 s")
+        with pytest.raises(ActorDied, match="probe died: silent for 5 s"):
+            await soon(ask)
+        assert deaths == [("1", "silent for 5 s")]
+
+
+async def test_an_idempotent_ask_is_sent_again_to_the_next_incarnation(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner, epoch="1")
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Look(text="again")))
+        await soon(owner.began.wait())
+        await node.die()
+        network.tell(state=ActorState.WAITING, reason="killed")
+        echo = Echo()
+        network.start(echo, epoch="2")
+        assert (await soon(ask)).text == "again"
+
+
+async def test_an_ask_that_is_not_idempotent_is_never_sent_again(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        first, second = Held(), Held()
+        node = network.start(first, epoch="1")
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Say()))
+        await soon(first.began.wait())
+        await node.die()
+        network.start(second, epoch="2")
+        with pytest.raises(ActorDied):
+            await soon(ask)
+        await soon(knows(caller, lambda entries: entries[ACTOR].epoch == "2"))
+        assert (await soon(caller.ask(ACTOR, Ping()))).name == ACTOR
+        assert second.requests == []
+
+
+async def test_the_late_reply_of_a_dead_incarnation_has_no_way_in(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        old, new = Held(), Held()
+        network.start(old, epoch="1")
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Look(text="x")))
+        await soon(old.began.wait())
+        # The old process was declared dead but still answers.
+        network.start(new, epoch="2")
+        await soon(new.began.wait())
+        old.let_go.set()
+        await soon(old.over.wait())
+        assert (await soon(caller.ask(ACTOR, Ping()))).name == ACTOR
+        assert not ask.done()
+        assert caller.late == 0
+        new.let_go.set()
+        assert (await soon(ask)).text == "x"
+
+
+async def test_a_dead_asker_has_its_conversations_cancelled_and_nobody_else_s(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        dying = await network.caller(network.identity(epoch="7"))
+        living = await network.caller(network.identity(epoch="8"))
+        stranger = await network.caller()
+        asks = [start(caller.ask(ACTOR, Say(text="x"))) for caller in (dying, living, stranger)]
+        while len(owner.requests) < 3:
+            owner.began.clear()
+            await soon(owner.began.wait())
+        node.server.peer_died("7")
+        await soon(owner.over.wait())
+        assert owner.ended == ["cancelled"]
+        assert node.server.in_flight == 2
+        owner.let_go.set()
+        for ask in asks[1:]:
+            assert (await soon(ask)).text == "x"
+        assert not asks[0].done()
+        asks[0].cancel()
+
+
+async def test_without_its_supervisor_a_process_takes_everybody_for_dead(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        network.start(owner)
+        caller = await network.caller()
+        lost: list[str] = []
+        caller.on_supervisor_lost.append(lost.append)
+        ask = start(caller.ask(ACTOR, Say(), timeout_s=1000))
+        await soon(owner.began.wait())
+        await network.supervisor.die()
+        with pytest.raises(ActorDied, match="the supervisor is gone"):
+            await soon(ask)
+        assert len(lost) == 1
+
+
+async def test_a_caller_finds_the_next_supervisor_and_goes_on(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        network.start(Echo())
+        caller = await network.caller()
+        await network.supervisor.die()
+        await soon(knows(caller, lambda entries: not entries))
+        ask = start(caller.ask(ACTOR, Say(text="patience")))
+        network.start_supervisor("2")
+        assert (await soon(ask)).text == "patience"
+
+
+# --- who is there ------------------------------------------------------------------------------
+async def test_an_ask_waits_for_its_actor_to_be_ready(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        node = network.start(Echo(), announced=ActorState.STARTING)
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Say(text="x")))
+        await soon(knows(caller, lambda entries: ACTOR in entries))
+        assert not ask.done()
+        network.announce(node)
+        assert (await soon(ask)).text == "x"
+
+
+async def test_an_actor_that_is_not_ready_in_time_is_unavailable(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        network.tell(state=ActorState.STARTING, epoch="1", reason="loading the model")
+        caller = await network.caller()
+        await soon(knows(caller, lambda entries: ACTOR in entries))
+        with pytest.raises(ActorUnavailable, match=r"still starting.*loading the model"):
+            await soon(caller.ask(ACTOR, Say(), timeout_s=0.01))
+
+
+async def test_an_actor_that_will_not_come_back_is_unavailable_at_once(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        network.tell(state=ActorState.FAILED, reason="crashed 5 times")
+        caller = await network.caller()
+        await soon(knows(caller, lambda entries: ACTOR in entries))
+        with pytest.raises(ActorUnavailable, match="failed: crashed 5 times"):
+            await soon(caller.ask(ACTOR, Say(), timeout_s=1000))
+
+
+async def test_an_actor_nobody_knows_is_not_found(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        caller = await network.caller()
+        with pytest.raises(NotFound, match="no actor 'nobody'"):
+            await soon(caller.ask("nobody", Say(), timeout_s=1000))
