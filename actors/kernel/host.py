@@ -22,9 +22,10 @@ from actors.kernel.registry import load_actor
 from actors.kernel.serving import Server
 from configs.incarnation import Incarnation
 from protocol.backoff import Backoff
-from protocol.caller import Caller, Identity
+from protocol.caller import Caller
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
+from protocol.connection import Identity
 from protocol.errors import ActorDied, NoyauError, SetupError
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Activity, Heartbeat
