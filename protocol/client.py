@@ -160,15 +160,20 @@ class Client:
         return cls(Path(run_folder) if run_folder is not None else None, connect_s=connect_s)
 
     async def open(self) -> Self:
-        """Connect. Raises `NotRunning`, which says how to start one."""
+        """Connect, unless it is connected. Raises `NotRunning`, which says how to start one."""
+        if self._caller is not None:
+            return self
         transport = ZmqTransport()
         caller = Caller(transport, endpoint(self.run_folder, SUPERVISOR))
         caller.open()
         try:
             await caller.connected(self._connect_s)
-        except NotRunning:
+        except BaseException as error:
+            # Also when the wait was cancelled: nobody else knows of this connection.
             caller.close()
             transport.close()
+            if not isinstance(error, NotRunning):
+                raise
             raise NotRunning(
                 f"noyau is not running in {self.run_folder}: start it with `noyau up`",
                 run_folder=str(self.run_folder),

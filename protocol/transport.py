@@ -403,6 +403,12 @@ class _Monitor(_DrainedSocket):
         return 1
 
 
+_NOT_CLOSED: set[ZmqTransport] = set()
+"""Kept from the garbage collector: a zmq context that is collected together with sockets that are
+still open waits for them for ever, in whatever code the collector happened to interrupt. So a
+connection that somebody forgot to close costs its descriptors, and nothing else."""
+
+
 class ZmqTransport:
     """zmq sockets on the running event loop. One zmq context, made after any fork."""
 
@@ -412,6 +418,7 @@ class ZmqTransport:
         self._context.set(zmq.MAX_SOCKETS, 8192)
         self._open: set[ZmqListener | ZmqLink] = set()
         self._closed = False
+        _NOT_CLOSED.add(self)
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
@@ -458,3 +465,4 @@ class ZmqTransport:
                 one.close()
             self._open.clear()
             self._context.term()
+            _NOT_CLOSED.discard(self)

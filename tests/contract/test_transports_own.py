@@ -17,6 +17,7 @@ from protocol.batch import join, split
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.loopback import Loopback
 from protocol.transport import ZmqLink, ZmqListener, ZmqTransport
+from tests.support.scripts import run_python
 from tests.support.sides import BURST_S, Pair, Side, numbered, round_trip
 from tests.support.wirings import BOUND_S, ZmqWiring
 
@@ -285,6 +286,30 @@ def test_zmq_links_closed_at_the_moment_their_listener_dies_do_not_hang_the_proc
             timeout=BURST_S,
             check=True,
         )
+
+
+FORGOTTEN = """
+import asyncio, gc, sys
+from protocol.transport import ZmqTransport
+
+async def forget(endpoint):
+    transport = ZmqTransport()
+    heard = asyncio.Event()
+    listener = transport.listen(endpoint, lambda peer, frame: heard.set())
+    link = transport.connect(endpoint, print, print)
+    link.send(b"hello")
+    await heard.wait()
+
+for number in range(20):
+    asyncio.run(forget(f"ipc://{sys.argv[1]}/{number}"))
+    gc.collect()
+print("done")
+"""
+
+
+def test_zmq_transports_that_nobody_closed_do_not_hang_the_process(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="n") as folder:
+        assert run_python(FORGOTTEN, folder).endswith("done\n")
 
 
 async def test_zmq_transports_of_one_loop_are_told_apart() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from noyau import ChatMessage, Client, Query
+from protocol.endpoints import endpoint
 from protocol.errors import (
     DeadlineExceeded,
     InvalidMessage,
@@ -22,7 +25,8 @@ from protocol.messages.base import Ask, Empty
 from protocol.messages.engine import Generate
 from protocol.messages.storage import ListAssets, Provide
 from protocol.messages.supervisor import WatchEvents
-from tests.support.system import System, running, status_when
+from protocol.transport import _NOT_CLOSED, ZmqTransport
+from tests.support.system import System, connect, running, status_when
 
 GREEDY = {"temperature": 0.0, "max_tokens": 24}
 
@@ -135,3 +139,28 @@ async def test_without_a_system_the_client_says_how_to_start_one() -> None:
     with pytest.raises(NotRunning, match="noyau up"):
         async with Client.connect(run_folder):
             pass
+
+
+async def test_a_client_that_is_open_is_entered_as_it_is() -> None:
+    async with running("actors.cpu_engine.class=tests.support.actors:CountingEngine") as system:
+        client = await connect(system)
+        connection = client.caller
+        async with client:
+            assert client.caller is connection
+        with pytest.raises(NotRunning):
+            _ = client.caller
+
+
+async def test_a_client_that_is_cancelled_while_it_connects_leaves_nothing_open() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ny") as folder:
+        mute = ZmqTransport()
+        asked = asyncio.Event()
+        mute.listen(endpoint(Path(folder), "supervisor"), lambda peer, frame: asked.set())
+        before = set(_NOT_CLOSED)
+        connecting = asyncio.create_task(Client.connect(folder).open())
+        await asyncio.wait_for(asked.wait(), 10)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        assert before == _NOT_CLOSED
+        mute.close()
