@@ -29,7 +29,7 @@ from benchmarks.harness import (
     show_figures,
     show_table,
 )
-from protocol.lifecycle import ActorState
+from protocol.lifecycle import SETTLED
 from protocol.messages.actor import Ping
 
 REACH = {"storage": 40.0, "orchestrator": 40.0, "cpu_engine": 800.0}
@@ -106,7 +106,7 @@ async def measure() -> None:
         times = await alternate(contestants, options)
         status = await system.client.status()
     folder.rmdir()
-    lost = [actor.name for actor in status.actors if actor.state is not ActorState.READY]
+    lost = [actor.name for actor in status.actors if actor.state not in SETTLED]
     assert not lost, f"not back: {lost}"
     show_table(
         ["SIGKILL to next answer", "median ms", "p99 ms", "worst ms", "kills"],

@@ -26,6 +26,7 @@ from noyau.processes import processes_in
 from protocol.client import Client
 from protocol.endpoints import endpoint
 from protocol.errors import NotRunning, NoyauError
+from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Shutdown
 from supervision.processes import die_with_parent
 
@@ -167,7 +168,8 @@ class System:
             try:
                 await client.caller.ready(name, until)
             except NoyauError as error:
-                raise self._failure(error.message) from error
+                if client.caller.directory.entries[name].state is not ActorState.UNAVAILABLE:
+                    raise self._failure(error.message) from error
 
     def _failure(self, what: str) -> NotRunning:
         said = self._output.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]

@@ -49,8 +49,10 @@ def check_actors(actors: Mapping[str, ActorView], engines: Sequence[str]) -> lis
         for needed in dict.fromkeys(view.needs):
             if needed not in enabled:
                 found.append(_lost(("actors", name, "needs"), needed, actors))
+    # An engine that is switched off is passed over, as long as another one is left.
+    no_engine = engines and not any(engine in enabled for engine in engines)
     for engine in dict.fromkeys(engines):
-        if engine not in enabled:
+        if engine not in actors or (no_engine and engine not in enabled):
             found.append(_lost(("query", "engines"), engine, actors))
     cycle = find_cycle({name: view.needs for name, view in enabled.items()})
     if cycle:

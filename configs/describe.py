@@ -55,8 +55,10 @@ def describe_settings() -> Iterator[SettingDescription]:
     for name, field in _own_fields(ActorEntry):
         yield _description(("actors", "NAME", name), field)
     for actor, entry in default_tree()["actors"].items():
+        own = entry.get("settings", {})
         for name, field in _own_fields(ACTOR_SETTINGS[entry["class"]]):
-            yield _description(("actors", actor, "settings", name), field)
+            one = _description(("actors", actor, "settings", name), field)
+            yield one if name not in own else one._replace(default=toml_text(own[name]))
 
 
 def known_fields(actors: Mapping[str, Any]) -> dict[tuple[str, ...], FieldInfo]:

@@ -195,9 +195,9 @@ class QuerySettings(Section):
         "`overloaded`. 100: more than that would mostly miss their deadline while waiting.",
     )
     engines: list[str] = Field(
-        default_factory=lambda: ["cpu_engine"],
-        description="Names of the engine actors, tried in this order. The CPU engine alone, "
-        "because it runs on every machine.",
+        default_factory=lambda: ["gpu_engine", "cpu_engine"],
+        description="Names of the engine actors, tried in this order. The GPU engine first, "
+        "because it is faster where there is a GPU; the CPU engine runs on every machine.",
     )
 
 
@@ -222,6 +222,11 @@ class StorageSettings(Section):
 class EngineSettings(Section):
     """Settings of ``actors.engine:Engine``."""
 
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="What the model computes on. With gpu, and no GPU in the machine or in the "
+        "build of the library, the engine is `unavailable`. cpu, because every machine has one.",
+    )
     backend: str = Field(
         "llama_cpp",
         min_length=1,
@@ -265,6 +270,26 @@ class EngineSettings(Section):
         description="How far the model's threads give way to others, as in nice(1), without unit. "
         "0: they get their fair share beside other programs. More lets messages pass them sooner; "
         "whether that pays was not measured reliably yet.",
+    )
+    simulated_token_s: float | None = Field(
+        None,
+        ge=0,
+        le=60,
+        description="Of the backend `simulated`: seconds for each token. Unset: 0.01 as a GPU, "
+        "0.05 as a CPU, the speeds of a small model on a fast and on a slow machine.",
+    )
+    simulated_failure: Literal["none", "fail", "stall", "die", "garble", "slow"] = Field(
+        "none",
+        description="Of the backend `simulated`: what happens after "
+        "`simulated_failure_after_tokens`: an error, silence for ever, SIGKILL of the process, "
+        "garbage from there on, or a tenth of the speed. none: it works.",
+    )
+    simulated_failure_after_tokens: int = Field(
+        20,
+        ge=0,
+        le=1_000_000,
+        description="Of the backend `simulated`: tokens of the whole answer, continued parts "
+        "included, after which it fails. 20: in the middle of a sentence.",
     )
     prompt_cache_mib: int = Field(
         256,

@@ -109,13 +109,15 @@ def _tell(end: Answered, explain: bool) -> None:
             f"[dim]noyau: {seam.lost} was lost after {seam.position} characters "
             f"({seam.reason}); the answer went on {seam.gap_ms:.0f} ms later[/]"
         )
+    if any(use.backend == "simulated" for use in end.engines):
+        errors.print("[dim]noyau: this text is simulated; no model made it[/]")
     if end.finish_reason == "length":
         errors.print("[dim]noyau: the answer reached its longest length (see --max-tokens)[/]")
     if explain:
         for use in end.engines:
             errors.print(
-                f"[dim]{use.engine} ({use.device}, {use.model_name}): prompt {use.prompt_tokens} "
-                f"tokens in {use.prefill_ms:.0f} ms, {use.completion_tokens} tokens at "
+                f"[dim]{use.engine} ({use.device}, {use.backend}, {use.model_name}): prompt "
+                f"{use.prompt_tokens} tokens in {use.prefill_ms:.0f} ms, {use.completion_tokens} tokens at "
                 f"{use.tokens_per_s:.0f}/s[/]"
             )
         first = "-" if end.first_token_ms is None else f"{end.first_token_ms:.0f} ms"

@@ -32,7 +32,7 @@ from noyau.terminal import fail, run
 from noyau.up import guard_command
 from protocol.client import Client
 from protocol.errors import EngineFailed, NotRunning, NoyauError
-from protocol.lifecycle import ActorState
+from protocol.lifecycle import SETTLED
 from protocol.messages.engine import ChatMessage
 from protocol.messages.orchestrator import Answered, Query
 from protocol.messages.supervisor import Status
@@ -135,7 +135,7 @@ async def _system(
             found = await wait_until_up(client, report.console)
             report.measure("start to all ready", f"{time.monotonic() - began:.2f} s")
             for actor in found.actors:
-                if actor.state is not ActorState.READY:
+                if actor.state not in SETTLED:
                     raise EngineFailed(f"{actor.name} could not start: {actor.reason}")
             report.console.print(status_table(found))
             yield client

@@ -17,7 +17,7 @@ from configs import Settings, load_settings
 from noyau.terminal import EXIT_ERROR, EXIT_SETUP, errors, fail, run
 from protocol.client import Client
 from protocol.errors import NotRunning, NoyauError
-from protocol.lifecycle import ActorState, Health
+from protocol.lifecycle import SETTLED, ActorState, Health
 from protocol.messages.supervisor import ActorStatus, Status
 
 POLL_S = 0.1
@@ -79,14 +79,14 @@ async def _show(
             errors.print(f"[red]noyau:[/] {error.message}; the end of {output}:")
             errors.print("".join(output.read_text(errors="replace").splitlines(True)[-5:]))
         return EXIT_SETUP
-    bad = [a for a in found.actors if a.state is not ActorState.READY]
+    bad = [a for a in found.actors if a.state not in SETTLED]
     for actor in bad:
         console.print(f"[red]{actor.name}[/] is {actor.state.value}: {actor.reason}")
     if bad:
         return EXIT_ERROR
     console.print(
         f"[green]noyau is up[/] after {time.monotonic() - began:.1f} s: "
-        f"{', '.join(a.name for a in found.actors)}.\n"
+        f"{', '.join(a.name for a in found.actors if a.state is ActorState.READY)}.\n"
         f'Ask: [bold]noyau ask "Why is the sky blue?"[/]   Stop: '
         f"[bold]{'noyau down' if output else 'Ctrl-C'}[/]",
         highlight=False,
@@ -119,7 +119,7 @@ async def wait_until_up(client: Client, console: Console) -> Status:
                 if actor.name not in tasks:
                     tasks[actor.name] = progress.add_task(actor.name, total=None, doing="")
                 _show_row(progress, tasks[actor.name], actor)
-            if all(a.state is ActorState.READY for a in found.actors) or _stuck(found):
+            if all(a.state in SETTLED for a in found.actors) or _stuck(found):
                 return found
             await asyncio.sleep(POLL_S)
 
@@ -128,6 +128,8 @@ def _show_row(progress: Progress, task: TaskID, actor: ActorStatus) -> None:
     activity = actor.activity
     if actor.state is ActorState.READY:
         progress.update(task, total=1, completed=1, doing="ready")
+    elif actor.state is ActorState.UNAVAILABLE:
+        progress.update(task, total=1, completed=1, doing=f"unavailable: {actor.reason}")
     elif actor.state is ActorState.STARTING and activity.total:
         doing = f"{activity.what} ({activity.done / 1e6:.0f} of {activity.total / 1e6:.0f} MB)"
         progress.update(task, total=activity.total, completed=activity.done, doing=doing)

@@ -76,7 +76,7 @@ class Directory:
         if entry is None:
             known = ", ".join(sorted(self.entries)) or "none"
             raise NotFound(f"there is no actor {name!r}; there are: {known}", name=name)
-        if entry.state in (ActorState.FAILED, ActorState.STOPPED):
+        if entry.state in (ActorState.FAILED, ActorState.STOPPED, ActorState.UNAVAILABLE):
             why = f": {entry.reason}" if entry.reason else ""
             raise ActorUnavailable(f"{name} is {entry.state.value}{why}", name=name)
         if entry.state is not ActorState.READY:

@@ -24,6 +24,7 @@
     ├── StreamBroken           a chunk is missing from a stream
     ├── OutcomeUnknown         an outside effect may or may not have happened
     ├── EngineFailed           the model's engine could not generate
+    ├── ToolFailed             a tool raised, crashed, or went over one of its limits
     ├── AssetError             a model file or other asset cannot be had
     │   ├── AssetUnavailable       no source could deliver it
     │   ├── AssetCorrupt           its bytes are not what the manifest promises
@@ -31,6 +32,7 @@
     ├── SetupError             the program cannot start as it was told to
     │   ├── InvalidSettings        wrong settings, all of them at once
     │   ├── MissingDependency      an optional library is not installed
+    │   ├── MissingHardware        the machine lacks a device that an actor is for
     │   └── RunFolderUnusable      in use, not private, or too long for a local socket
     └── InternalError          a defect in noyau: the handler raised what it should not
 """
@@ -198,6 +200,12 @@ class EngineFailed(NoyauError):
     retryable = True
 
 
+class ToolFailed(NoyauError):
+    """A tool raised, crashed or went over a limit. ``details``: ``tool``, ``kind``, ``printed``."""
+
+    code = "tool_failed"
+
+
 class AssetError(NoyauError):
     """A model file or other asset cannot be had."""
 
@@ -239,6 +247,13 @@ class MissingDependency(SetupError):
     """An optional library is not installed; the message names the extra that brings it."""
 
     code = "missing_dependency"
+
+
+class MissingHardware(SetupError):
+    """The machine lacks a device that the actor is for. That is no failure: the actor's process
+    waits in the state `unavailable`."""
+
+    code = "missing_hardware"
 
 
 class RunFolderUnusable(SetupError):

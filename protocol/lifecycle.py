@@ -2,9 +2,9 @@
 
 ::
 
-    starting ──► ready ──► draining ──► stopped
-        │          │           │
-        └──────────┴───────────┴──────► dead
+    starting ──► ready | unavailable ──► draining ──► stopped
+        │                  │                 │
+        └──────────────────┴─────────────────┴──────► dead
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ class ActorState(StrEnum):
     STARTING = "starting"
     """Its process runs; it loads or fetches what it needs to serve."""
     READY = "ready"
+    UNAVAILABLE = "unavailable"
+    """This machine lacks what it needs to work. Its process waits, and nobody counts on it."""
     DRAINING = "draining"
     """Takes nothing new, finishes what is running."""
     STOPPED = "stopped"
     """Ended because it was told to."""
     FAILED = "failed"
     """Crashed too often; it waits for somebody to start it again."""
+
+
+SETTLED = (ActorState.READY, ActorState.UNAVAILABLE)
+"""States in which an actor's start has come as far as it can on this machine."""
 
 
 class Health(StrEnum):

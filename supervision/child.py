@@ -23,6 +23,8 @@ class ChildState(StrEnum):
     """The spawner was asked for its process."""
     STARTING = "starting"
     READY = "ready"
+    UNAVAILABLE = "unavailable"
+    """It runs, and says that this machine lacks what it needs."""
     STOPPING = "stopping"
     """It was told to drain and end."""
     DEAD = "dead"
@@ -39,6 +41,7 @@ class ChildEvent(StrEnum):
     SPAWN_FAILED = "spawn failed"
     SPAWNER_LOST = "spawner lost"
     READY = "ready"
+    UNAVAILABLE = "unavailable"
     STOP = "stop"
     DIED = "died"
     AGAIN = "again"
@@ -62,10 +65,13 @@ CHILD: TransitionTable[ChildState, ChildEvent] = TransitionTable(
         (_S.SPAWNING, _E.SPAWNER_LOST): _S.WAITING,
         (_S.SPAWNING, _E.STOP): _S.STOPPED,
         (_S.STARTING, _E.READY): _S.READY,
+        (_S.STARTING, _E.UNAVAILABLE): _S.UNAVAILABLE,
         (_S.STARTING, _E.STOP): _S.STOPPING,
         (_S.STARTING, _E.DIED): _S.DEAD,
         (_S.READY, _E.STOP): _S.STOPPING,
         (_S.READY, _E.DIED): _S.DEAD,
+        (_S.UNAVAILABLE, _E.STOP): _S.STOPPING,
+        (_S.UNAVAILABLE, _E.DIED): _S.DEAD,
         (_S.STOPPING, _E.DIED): _S.DEAD,
         (_S.DEAD, _E.AGAIN): _S.WAITING,
         (_S.DEAD, _E.AGAIN_LATER): _S.BACKOFF,
@@ -84,6 +90,7 @@ _PUBLIC = {
     ChildState.SPAWNING: ActorState.WAITING,
     ChildState.STARTING: ActorState.STARTING,
     ChildState.READY: ActorState.READY,
+    ChildState.UNAVAILABLE: ActorState.UNAVAILABLE,
     ChildState.STOPPING: ActorState.DRAINING,
     ChildState.DEAD: ActorState.WAITING,
     ChildState.STOPPED: ActorState.STOPPED,
@@ -105,6 +112,7 @@ class Child:
     since: float = 0.0
     """When the present state began."""
     ready_at: float | None = None
+    """When it had come as far as it can on this machine."""
     spawned_at: float | None = None
     heard_at: float | None = None
     """The last heartbeat of this incarnation."""
@@ -135,6 +143,14 @@ class Child:
     @property
     def alive(self) -> bool:
         """Whether it has a process, or is about to."""
-        return self.state in (
-            ChildState.SPAWNING, ChildState.STARTING, ChildState.READY, ChildState.STOPPING,
-        )  # fmt: skip
+        return self.state is ChildState.SPAWNING or self.runs
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has a process."""
+        return self.serves or self.state is ChildState.STOPPING
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has a process that has not been told to stop."""
+        return self.state in (ChildState.STARTING, ChildState.READY, ChildState.UNAVAILABLE)

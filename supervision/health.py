@@ -15,10 +15,12 @@ from supervision.child import Child, ChildState
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A health and the reason for it; the reason of `healthy` is empty."""
+    """A health and the reason for it."""
 
     health: Health
     reason: str = ""
+    counts: bool = True
+    """Whether it is a part of the system's health."""
 
 
 def judge(child: Child, now: float, missed_after_s: float) -> Verdict:
@@ -41,12 +43,16 @@ def judge(child: Child, now: float, missed_after_s: float) -> Verdict:
             return Verdict(Health.DEGRADED, f"starting: {child.activity.what}")
     if child.heard_at is not None and now - child.heard_at > missed_after_s:
         return Verdict(Health.UNHEALTHY, f"no heartbeat for {now - child.heard_at:.1f} s")
+    if child.state is ChildState.UNAVAILABLE:
+        # What the machine cannot do was never promised on it.
+        return Verdict(Health.HEALTHY, child.reason, counts=False)
     return Verdict(Health.HEALTHY)
 
 
 def judge_system(verdicts: Iterable[tuple[str, Verdict]]) -> Verdict:
-    """How the whole does: healthy when all are, unhealthy when none is, else degraded."""
-    parts = list(verdicts)
+    """How the whole does: healthy when all that count are, unhealthy when none is, else
+    degraded."""
+    parts = [(name, verdict) for name, verdict in verdicts if verdict.counts]
     bad = [(name, verdict) for name, verdict in parts if verdict.health is not Health.HEALTHY]
     if not bad:
         return Verdict(Health.HEALTHY)

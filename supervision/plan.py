@@ -120,9 +120,8 @@ class Plan:
     def entry(self, name: str) -> DirectoryEntry:
         """What the directory says of it; without ``endpoint``, which the shell knows."""
         child = self.children[name]
-        has_process = child.state in (ChildState.STARTING, ChildState.READY, ChildState.STOPPING)
         return DirectoryEntry(
-            name=name, epoch=child.epoch if has_process else "", state=child.public_state,
+            name=name, epoch=child.epoch if child.runs else "", state=child.public_state,
             reason=child.reason, info=child.info,
         )  # fmt: skip
 
@@ -229,6 +228,11 @@ class Plan:
                 Tell("actor.ready", name, f"{name} is ready ({took:.0f} ms after its spawn)"),
                 *self._start_what_can(now),
             ]
+        if beat.state is ActorState.UNAVAILABLE and child.state is ChildState.STARTING:
+            child.take(ChildEvent.UNAVAILABLE, now)
+            child.ready_at = now
+            text = f"{name} is unavailable: {child.reason}"
+            return [Publish(name), Tell("actor.unavailable", name, text)]
         return [Publish(name)] if changed else []
 
     # --- ending ---------------------------------------------------------------------------
@@ -311,7 +315,7 @@ class Plan:
         if child.state is ChildState.BACKOFF:
             child.take(ChildEvent.DUE, now)
             return self._start_what_can(now)
-        if child.state in (ChildState.STARTING, ChildState.READY):
+        if child.serves:
             child.stop_again = True
             return self._tell_to_stop(child, now)
         return []
@@ -329,7 +333,7 @@ class Plan:
         while self._stopping:
             running = [self.children[n] for n in sorted(self._stopping[0]) if self._runs(n)]
             for child in running:
-                if child.state in (ChildState.STARTING, ChildState.READY):
+                if child.serves:
                     effects += self._tell_to_stop(child, now)
             if running:
                 return effects
@@ -341,9 +345,8 @@ class Plan:
         return [*effects, AllStopped()]
 
     def _runs(self, name: str) -> bool:
-        return self.children[name].state in (
-            ChildState.STARTING, ChildState.READY, ChildState.STOPPING, ChildState.DEAD,
-        )  # fmt: skip
+        child = self.children[name]
+        return child.runs or child.state is ChildState.DEAD
 
     def _tell_to_stop(self, child: Child, now: float) -> list[Effect]:
         child.take(ChildEvent.STOP, now)

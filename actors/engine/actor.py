@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
+from actors.engine.accelerators import require_gpu
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.engine.courier import Courier, Mailbox
 from actors.kernel import Actor, Surroundings, handles
@@ -26,6 +27,7 @@ from protocol.messages.storage import Located, Provide
 FETCH_S = 24 * 3600.0
 """How long fetching a model may take: a large one over a slow line. Stalls are seen in storage."""
 RETRY_AFTER_S = 0.05
+SIMULATED = "simulated"
 
 Item = Piece | Prefill | Outcome | NoyauError
 
@@ -46,8 +48,13 @@ class Engine(Actor):
 
     async def on_start(self) -> None:
         """Get the model's file, then load it."""
+        if self._options.device == "gpu" and self._options.backend != SIMULATED:
+            require_gpu()
         backend = make_backend(self._options.backend)
-        path, self._model = await self._find_model()
+        backend.check(self._options)
+        path, self._model = Path(), backend.name
+        if backend.needs_model:
+            path, self._model = await self._find_model()
         self.say("loading the model")
         # Not one of the slots' threads: those pass the text on and are in a hurry.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
@@ -59,6 +66,7 @@ class Engine(Actor):
             "model": self._loaded.name,
             "model_id": self._model,
             "device": backend.device,
+            "backend": backend.name,
             "slots": self._options.slots,
             "context_tokens": self._loaded.context_tokens,
         }
@@ -132,6 +140,7 @@ class Engine(Actor):
             model=self._model,
             model_name=self._loaded.name,
             device=self._backend.device,
+            backend=self._backend.name,
             prompt_tokens=outcome.prompt_tokens,
             completion_tokens=outcome.completion_tokens,
             prefill_ms=outcome.prefill_ms,

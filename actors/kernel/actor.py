@@ -62,7 +62,8 @@ class Actor:
 
     async def on_start(self) -> None:
         """Called once, before READY; pings are answered meanwhile. Raise a `NoyauError` to say
-        that it cannot start: a `SetupError` is final, any other is tried again with backoff."""
+        that it cannot start: `MissingHardware` makes it `unavailable`, any other `SetupError` is
+        final, and all others are tried again with backoff."""
 
     async def on_stop(self) -> None:
         """Called once, after the last conversation is over. Not called on SIGKILL: whatever must

@@ -26,7 +26,7 @@ from protocol.caller import Caller
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.connection import Identity
-from protocol.errors import ActorDied, NoyauError, SetupError
+from protocol.errors import ActorDied, MissingHardware, NoyauError, SetupError
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Activity, Heartbeat
 from protocol.transport import ZmqTransport
@@ -114,6 +114,10 @@ class Host:
         while True:
             try:
                 await actor.on_start()
+            except MissingHardware as error:
+                self._began(actor, ActorState.UNAVAILABLE, error.message)
+                log.info("unavailable", reason=error.message)
+                return EXIT_OK
             except SetupError as error:
                 return self._cannot(actor, error)
             except NoyauError as error:
@@ -125,11 +129,14 @@ class Host:
                 log.warning("start_failed", code=error.code, error=error.message, again_in_s=delay)
                 await asyncio.sleep(delay)
             else:
-                actor.reason = ""
-                actor.activity = Activity()
-                actor.state = ActorState.READY
-                self._news.set()
+                self._began(actor, ActorState.READY, "")
                 return EXIT_OK
+
+    def _began(self, actor: Actor, state: ActorState, reason: str) -> None:
+        actor.reason = reason
+        actor.activity = Activity()
+        actor.state = state
+        self._news.set()
 
     def _cannot(self, actor: Actor, error: NoyauError) -> int:
         actor.reason = error.message

@@ -17,6 +17,7 @@ from typing import TypeVar
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
 from actors.orchestrator.answer import AnswerInProgress
+from actors.orchestrator.choice import choose
 from actors.orchestrator.slots import Slots
 from configs.schema import OrchestratorSettings
 from protocol.backoff import Backoff
@@ -70,10 +71,11 @@ class Orchestrator(Actor):
             request.context.correlation.hex(), now, self._query.max_continuations, message.begun
         )
         generate = Generate(messages=self._prompt(message), sampling=self._sampling(message))
+        lost: set[str] = set()
         async with self._slot(until):
             answer.admitted(self.clock.now())
             while True:
-                engine = await self._engine(until)
+                engine = await self._engine(until, lost)
                 step = generate.model_copy(update={"begun": answer.continuation()})
                 try:
                     async with await self.caller.stream(engine.name, step) as stream:
@@ -83,6 +85,7 @@ class Orchestrator(Actor):
                     return
                 except LOSSES as loss:
                     self._lost(answer, engine, loss)
+                    lost.add(engine.epoch)
                     await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
@@ -115,22 +118,25 @@ class Orchestrator(Actor):
 
     # --- the engine -------------------------------------------------------------------------
 
-    async def _engine(self, until: float) -> DirectoryEntry:
-        """The first engine of the list that is READY; waits for one until the deadline.
+    async def _engine(self, until: float, lost: set[str]) -> DirectoryEntry:
+        """The engine to ask, see `choose`; waits for one until the deadline.
 
         Raises `ActorUnavailable` when none of them will come back, or none came in time.
         """
         while True:
             gone: list[str] = []
+            ready: list[DirectoryEntry] = []
             for name in self._query.engines:
                 try:
                     entry = self.caller.directory.ready(name, self.clock.now())
                 except NoyauError as error:
                     gone.append(error.message)
-                    continue
-                if entry is not None:
-                    self._resize(entry)
-                    return entry
+                else:
+                    ready += [entry] if entry is not None else []
+            engine = choose(ready, lost)
+            if engine is not None:
+                self._resize(engine)
+                return engine
             if len(gone) == len(self._query.engines):
                 raise ActorUnavailable(
                     "no engine can answer: " + ("; ".join(gone) or "none is set")

@@ -95,7 +95,7 @@ class AnswerInProgress:
         self._close_seam(now)
         self._engines.append(
             EngineUse(
-                engine=engine, device=end.device, model_name=end.model_name,
+                engine=engine, device=end.device, backend=end.backend, model_name=end.model_name,
                 prompt_tokens=end.prompt_tokens, completion_tokens=end.completion_tokens,
                 prefill_ms=round(end.prefill_ms, 1), decode_ms=round(end.decode_ms, 1),
                 tokens_per_s=round(end.tokens_per_s, 1),

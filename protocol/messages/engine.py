@@ -57,6 +57,8 @@ class Generated(Message):
     """The sha256 of the model."""
     model_name: str
     device: Literal["cpu", "gpu"]
+    backend: str
+    """The model library; ``simulated`` is no model at all."""
     prompt_tokens: int
     completion_tokens: int
     """Of this engine's own part, without what it went on from."""

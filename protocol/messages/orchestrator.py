@@ -50,6 +50,8 @@ class EngineUse(Message):
     engine: str
     """``NAME.EPOCH``."""
     device: str
+    backend: str
+    """``simulated`` is no model at all."""
     model_name: str
     prompt_tokens: int
     completion_tokens: int

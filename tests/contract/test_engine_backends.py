@@ -15,9 +15,10 @@ from typing import Protocol
 import pytest
 
 from actors.engine.backends import BACKENDS, Backend, Loaded, Outcome, Piece, Prefill, Task
-from actors.engine.backends.llama_cpp import LlamaCpp
+from actors.engine.backends.llama_cpp import LlamaCpp, _gpus
+from actors.engine.backends.simulated import Simulated, detokenize, tokenize
 from configs.schema import EngineSettings
-from protocol.errors import EngineFailed, InvalidRequest
+from protocol.errors import EngineFailed, InvalidRequest, MissingHardware
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
 from tests.support.model import model_path
 
@@ -27,6 +28,7 @@ BATCH_TOKENS = 32
 OPTIONS = EngineSettings(
     # One thread: two that wait for each other are slower on a machine that does other work.
     context_tokens=2 * CONTEXT_TOKENS, slots=2, batch_tokens=BATCH_TOKENS, threads=1,
+    simulated_token_s=0.0005,
 )  # fmt: skip
 
 _KEPT: list[Backend] = []
@@ -66,7 +68,28 @@ class LlamaCppBench:
         return backend
 
 
-BENCHES = {"llama_cpp": LlamaCppBench}
+class SimulatedBench:
+    """No model; as fast as it can be."""
+
+    def __init__(self) -> None:
+        self.backend = self.fresh()
+        self.loaded = self.backend.load(Path(), MODEL, OPTIONS)
+
+    def tokens(self, text: str) -> list[int]:
+        return tokenize(text)
+
+    def text(self, tokens: list[int]) -> str:
+        return detokenize(tokens)
+
+    @staticmethod
+    def fresh() -> Backend:
+        return Simulated()
+
+
+BENCHES: dict[str, type[LlamaCppBench | SimulatedBench]] = {
+    "llama_cpp": LlamaCppBench,
+    "simulated": SimulatedBench,
+}
 
 
 @pytest.fixture(scope="module", params=sorted(BENCHES))
@@ -130,6 +153,17 @@ def test_a_loaded_backend_says_what_a_slot_holds_and_where_it_computes(bench: Be
     assert bench.loaded.context_tokens == CONTEXT_TOKENS
     assert bench.loaded.name
     assert bench.backend.device in ("cpu", "gpu")
+
+
+def test_every_backend_says_its_name_and_computes_on_a_cpu_without_more_ado(bench: Bench) -> None:
+    assert bench.backend.name in BACKENDS
+    bench.backend.check(OPTIONS)
+
+
+@pytest.mark.skipif(bool(_gpus()), reason="this machine has a GPU, and the library can use it")
+def test_a_gpu_that_the_library_does_not_see_is_missing_hardware() -> None:
+    with pytest.raises(MissingHardware, match="sees no GPU"):
+        LlamaCppBench.fresh().check(OPTIONS.model_copy(update={"device": "gpu"}))
 
 
 # --- text and ids ---------------------------------------------------------------------------
@@ -399,7 +433,7 @@ def test_one_that_is_refused_does_not_harm_the_one_beside_it(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "another kind of file", "not there"])
-@pytest.mark.parametrize("kind", sorted(BENCHES))
+@pytest.mark.parametrize("kind", [name for name in BENCHES if BENCHES[name].fresh().needs_model])
 def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, kind: str, damage: str) -> None:
     path = tmp_path / "model.gguf"
     if damage == "truncated":

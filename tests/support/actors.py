@@ -37,6 +37,7 @@ class CountingEngine(Actor):
             yield Tokens(text=f"{number} ")
         yield Generated(
             finish_reason="length", model="counting", model_name="counting", device="cpu",
+            backend="simulated",
             prompt_tokens=1, completion_tokens=message.sampling.max_tokens - len(numbers),
             prefill_ms=0, decode_ms=0, tokens_per_s=0,
         )  # fmt: skip

@@ -19,7 +19,7 @@ import psutil
 from noyau.processes import processes_in
 from protocol.client import Client
 from protocol.errors import NotRunning
-from protocol.lifecycle import ActorState
+from protocol.lifecycle import SETTLED
 from protocol.messages.supervisor import Status
 from tests.support.model import shared_assets
 
@@ -129,7 +129,7 @@ async def until_ready(system: System, seconds: float = 60) -> Status:
     async with await connect(system) as client, asyncio.timeout(seconds):
         while True:
             found = await client.status()
-            if all(actor.state is ActorState.READY for actor in found.actors):
+            if all(actor.state in SETTLED for actor in found.actors):
                 return found
             await client.caller.wait_for_news(client.caller.clock.now() + 0.2)
 

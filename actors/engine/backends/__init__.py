@@ -15,6 +15,7 @@ from protocol.messages.engine import ChatMessage, Continuation, Sampling
 
 BACKENDS = {
     "llama_cpp": "actors.engine.backends.llama_cpp:LlamaCpp",
+    "simulated": "actors.engine.backends.simulated:Simulated",
 }
 """Where each backend is. Imported only when it is chosen: model libraries are heavy."""
 
@@ -74,6 +75,16 @@ class Backend(Protocol):
     """A model library. `generate` may be called from several threads at once."""
 
     device: Literal["cpu", "gpu"]
+    """What it computes on; known after `load`."""
+    name: str
+    """As in `BACKENDS`; every answer says it."""
+    needs_model: bool
+    """Whether it loads a model file."""
+
+    def check(self, options: EngineSettings) -> None:
+        """Raises `MissingHardware` when this machine, or this build of the library, lacks the
+        device that ``options`` ask for. Called once, before anything is fetched or loaded."""
+        ...
 
     def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
         """Load the model file; blocks. ``model`` identifies it (its sha256): token ids of a

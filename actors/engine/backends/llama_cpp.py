@@ -21,19 +21,24 @@ import xllamacpp
 
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
 from configs.schema import EngineSettings
-from protocol.errors import EngineFailed, InvalidRequest, NoyauError
+from protocol.errors import EngineFailed, InvalidRequest, MissingHardware, NoyauError
 from protocol.messages.engine import ChatMessage, Continuation
 
 HTTP_TIMEOUT_S = 60.0
 """For rendering a template and tokenising: milliseconds, unless the machine is swamped."""
 
+ALL_LAYERS = 999
+"""More than any model has; llama.cpp takes it for all of them."""
+
 
 class LlamaCpp:
     """One loaded model with its slots."""
 
-    device: Literal["cpu", "gpu"] = "cpu"
+    name = "llama_cpp"
+    needs_model = True
 
     def __init__(self) -> None:
+        self.device: Literal["cpu", "gpu"] = "cpu"
         self._model = ""
         self._context_tokens = 0
         # Every xllamacpp server opens a port on loopback, with open CORS: without this secret
@@ -43,8 +48,17 @@ class LlamaCpp:
         self._connections = threading.local()
         self._server: Any = None
 
+    def check(self, options: EngineSettings) -> None:
+        """See `Backend.check`."""
+        if options.device == "gpu" and not _gpus():
+            raise MissingHardware(
+                "llama.cpp sees no GPU: this build of xllamacpp has no support for one; install "
+                "its build for your GPU, see https://github.com/xorbitsai/xllamacpp"
+            )
+
     def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
         """See `Backend.load`."""
+        self.device = options.device
         threads = options.threads or len(os.sched_getaffinity(0))
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
@@ -53,6 +67,7 @@ class LlamaCpp:
         params.n_batch = params.n_ubatch = options.batch_tokens
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.cache_ram_mib = options.prompt_cache_mib
+        params.n_gpu_layers = ALL_LAYERS if options.device == "gpu" else 0
         params.verbosity = -1
         params.api_keys = [self._key]
         # The first real request warms it up as well, and a restart must not wait for it.
@@ -142,6 +157,13 @@ class LlamaCpp:
         except (RuntimeError, ValueError) as error:
             raise EngineFailed(f"llama.cpp failed: {error}") from None
         return reader.outcome(len(prompt))
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this build of the library can use."""
+    kinds = xllamacpp.ggml_backend_dev_type
+    wanted = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
+    return [str(one["name"]) for one in xllamacpp.get_device_info() if one["type"] in wanted]
 
 
 def _request(task: Task, prompt: list[int], max_tokens: int) -> dict[str, Any]:

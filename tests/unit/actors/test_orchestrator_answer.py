@@ -13,8 +13,8 @@ from protocol.messages.orchestrator import Begun, Seam, Text
 
 LOSS = ActorDied("it was killed")
 END = Generated(
-    finish_reason="stop", model="M", model_name="tiny", device="cpu", prompt_tokens=7,
-    completion_tokens=3, prefill_ms=12.345, decode_ms=30.06, tokens_per_s=99.99,
+    finish_reason="stop", model="M", model_name="tiny", device="cpu", backend="llama_cpp",
+    prompt_tokens=7, completion_tokens=3, prefill_ms=12.345, decode_ms=30.06, tokens_per_s=99.99,
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_an_unknown_need_is_told_the_nearest_actor() -> None:
 def test_an_unknown_engine_is_told_who_is_there() -> None:
     found = row('query.engines=["zzz"]')
     assert found["setting"] == "query.engines"
-    assert found["remedy"] == "there are: cpu_engine, orchestrator, storage"
+    assert found["remedy"] == "there are: cpu_engine, gpu_engine, orchestrator, storage"
 
 
 def test_a_cycle_is_named_and_blamed_on_the_place_that_closed_it() -> None:
@@ -49,10 +49,20 @@ def test_an_actor_that_needs_itself_is_a_cycle() -> None:
 
 
 def test_a_disabled_actor_that_is_needed_is_blamed_on_the_switch() -> None:
-    found = row("actors.cpu_engine.enabled=false")
-    assert found["place"] == "--set actors.cpu_engine.enabled=false"
+    found = row("actors.cpu_engine.enabled=false", 'query.engines=["cpu_engine"]')
+    assert found["place"] == '--set query.engines=["cpu_engine"]'
     assert found["problem"] == "query.engines names cpu_engine, which is switched off"
     assert found["remedy"] == "set actors.cpu_engine.enabled=true, or take it out of query.engines"
+
+
+def test_an_engine_that_is_switched_off_is_passed_over_while_another_is_left() -> None:
+    for name in ("cpu_engine", "gpu_engine"):
+        settings = load_settings(environ={}, assignments=[f"actors.{name}.enabled=false"])
+        assert name not in settings.actors
+    both = ["actors.cpu_engine.enabled=false", "actors.gpu_engine.enabled=false"]
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(environ={}, assignments=both)
+    assert len(caught.value.details["errors"]) == 2
 
 
 def test_a_disabled_actor_may_need_what_is_not_there() -> None:

@@ -24,8 +24,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_defaults_hold_where_nothing_is_said() -> None:
     settings = load_settings(environ={})
-    assert list(settings.actors) == ["storage", "cpu_engine", "orchestrator"]
-    assert settings.query.engines == ["cpu_engine"]
+    assert list(settings.actors) == ["storage", "cpu_engine", "gpu_engine", "orchestrator"]
+    assert settings.query.engines == ["gpu_engine", "cpu_engine"]
     assert settings.supervisor.heartbeat_interval_s == 0.25
 
 
@@ -103,8 +103,9 @@ def test_a_relative_folder_becomes_absolute() -> None:
 
 
 def test_a_disabled_actor_is_gone() -> None:
-    texts = ["actors.cpu_engine.enabled=false", "query.engines=[]"]
-    assert list(load_settings(environ={}, assignments=texts).actors) == ["storage", "orchestrator"]
+    texts = ["actors.cpu_engine.enabled=false"]
+    actors = load_settings(environ={}, assignments=texts).actors
+    assert list(actors) == ["storage", "gpu_engine", "orchestrator"]
 
 
 def test_a_class_of_one_s_own_keeps_its_settings_as_they_are() -> None:

@@ -32,6 +32,18 @@ def reachable(start: ChildState) -> set[ChildState]:
     return found
 
 
+WITH_PROCESS = (
+    ChildState.STARTING, ChildState.READY, ChildState.UNAVAILABLE, ChildState.STOPPING
+)  # fmt: skip
+
+
+def test_whether_it_runs_is_whether_it_has_a_process() -> None:
+    for state in ChildState:
+        it = child(state)
+        assert it.runs is (state in WITH_PROCESS)
+        assert it.serves is (state in WITH_PROCESS and state is not ChildState.STOPPING)
+
+
 def test_every_state_can_be_reached_from_the_beginning() -> None:
     assert reachable(ChildState.WAITING) == set(ChildState)
 
@@ -43,12 +55,11 @@ def test_no_state_is_the_end_of_all_things(state: ChildState) -> None:
 
 @pytest.mark.parametrize("state", ChildState)
 def test_a_stop_leads_to_stopped_from_every_state_without_a_process(state: ChildState) -> None:
-    with_process = {ChildState.STARTING, ChildState.READY, ChildState.STOPPING, ChildState.DEAD}
-    if state not in with_process:
+    if state not in {*WITH_PROCESS, ChildState.DEAD}:
         assert CHILD.next(state, ChildEvent.STOP) is ChildState.STOPPED
 
 
-@pytest.mark.parametrize("state", [ChildState.STARTING, ChildState.READY, ChildState.STOPPING])
+@pytest.mark.parametrize("state", WITH_PROCESS)
 def test_whoever_has_a_process_may_die(state: ChildState) -> None:
     assert CHILD.next(state, ChildEvent.DIED) is ChildState.DEAD
 

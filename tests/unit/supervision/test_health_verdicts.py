@@ -67,6 +67,18 @@ def test_each_state_has_its_verdict_and_its_reason(it: Child, health: Health, re
     assert judge(it, 100.0, MISSED_AFTER_S) == Verdict(health, reason)
 
 
+def test_what_the_machine_cannot_do_is_told_but_counts_for_nothing() -> None:
+    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, MISSED_AFTER_S)
+    assert verdict == Verdict(Health.HEALTHY, "no GPU", counts=False)
+    assert judge_system([("gpu", verdict), ("cpu", GOOD)]) == GOOD
+    assert judge_system([("gpu", verdict), ("cpu", BAD)]).health is Health.UNHEALTHY
+
+
+def test_an_unavailable_actor_that_fell_silent_is_as_sick_as_any_other() -> None:
+    it = child(ChildState.UNAVAILABLE, "no GPU", heard_at=100.0)
+    assert judge(it, 110.0, MISSED_AFTER_S).health is Health.UNHEALTHY
+
+
 def test_every_state_is_judged() -> None:
     for state in ChildState:
         verdict = judge(child(state), 100.0, MISSED_AFTER_S)

@@ -10,7 +10,7 @@ from protocol.errors import NotFound
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
 from supervision.plan import Signal, Spawn
-from tests.support.planning import PlanDriver, published, running, signals, spawns, told
+from tests.support.planning import CLEAN, PlanDriver, published, running, signals, spawns, told
 
 CHAIN = {"storage": [], "engine": ["storage"], "front": ["engine", "storage"]}
 
@@ -173,3 +173,42 @@ def test_the_plan_says_when_it_is_next_to_be_asked() -> None:
     assert driver.plan.next_at() == driver.now + 3
     driver.up("a", "b")
     assert driver.plan.next_at() is None
+
+
+def test_an_actor_whose_machine_lacks_what_it_needs_runs_and_is_unavailable() -> None:
+    driver = PlanDriver({"gpu": [], "user_of_it": ["gpu"]})
+    driver.spawner_ready()
+    driver.spawned("gpu")
+    effects = driver.beat("gpu", ActorState.UNAVAILABLE, reason="no GPU")
+    assert published(effects) == ["gpu"]
+    assert told(effects) == ["actor.unavailable"]
+    assert spawns(effects) == []
+    entry = driver.plan.entry("gpu")
+    assert (entry.state, entry.reason) == (ActorState.UNAVAILABLE, "no GPU")
+    assert entry.epoch == driver.epoch("gpu") != ""
+    assert driver.state("user_of_it") is ChildState.WAITING
+
+
+def unavailable() -> PlanDriver:
+    driver = PlanDriver({"gpu": []})
+    driver.spawner_ready()
+    driver.spawned("gpu")
+    driver.beat("gpu", ActorState.UNAVAILABLE, reason="no GPU")
+    return driver
+
+
+def test_an_unavailable_actor_that_dies_is_restarted_like_any_other() -> None:
+    assert spawns(unavailable().crash("gpu")) == ["gpu"]
+
+
+def test_an_unavailable_actor_can_be_told_to_look_again() -> None:
+    driver = unavailable()
+    assert signals(driver.restart("gpu")) == [("gpu", signal.SIGTERM)]
+    assert spawns(driver.crash("gpu", CLEAN)) == ["gpu"]
+
+
+def test_an_unavailable_actor_is_stopped_with_the_others() -> None:
+    driver = unavailable()
+    assert signals(driver.stop()) == [("gpu", signal.SIGTERM)]
+    driver.crash("gpu", CLEAN)
+    assert driver.state("gpu") is ChildState.STOPPED
