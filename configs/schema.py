@@ -194,6 +194,14 @@ class QuerySettings(Section):
         description="Queries that may wait for an engine slot; the next one is refused with "
         "`overloaded`. 100: more than that would mostly miss their deadline while waiting.",
     )
+    abandoned_after_s: float = Field(
+        30,
+        ge=0,
+        le=86_400,
+        description="Seconds that the clients of a dead orchestrator have to come back for their "
+        "answers; then what was accepted of them is ended. 30: they are back within one, and "
+        "wait for a supervisor that is gone for 15.",
+    )
     engines: list[str] = Field(
         default_factory=lambda: ["gpu_engine", "cpu_engine"],
         description="Names of the engine actors, tried in this order. The GPU engine first, "

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
+from actors.orchestrator.acceptance import Acceptance
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.choice import choose
 from actors.orchestrator.slots import Slots
@@ -43,6 +44,9 @@ T = TypeVar("T")
 LOSSES = (ActorDied, ActorUnavailable, StreamBroken, EngineFailed, InternalError)
 """Ends of an engine's stream after which another engine, or its next incarnation, may go on."""
 
+SETTLE_ON_STOP_S = 1.0
+"""How long a stop waits for the ends of its queries to be written; what is not, is ended by the
+next incarnation."""
 AFTER_LOSS = Backoff(first_s=0.005, factor=3.0, max_s=1.0)
 """Before the next try. An engine that refuses while the directory still calls it READY, because it
 has just begun to drain, must not use up all tries within a millisecond."""
@@ -57,6 +61,23 @@ class Orchestrator(Actor):
         self._query = surroundings.incarnation.settings.query
         # One at a time until an engine says how many slots it has.
         self._slots: Slots[asyncio.Future[None]] = Slots(1, self._query.max_waiting)
+        self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
+        self._sweeping: asyncio.Task[list[str]] | None = None
+
+    async def on_start(self) -> None:
+        """Look after what a dead incarnation left; in the background."""
+        self._sweeping = asyncio.create_task(self._acceptance.end_abandoned())
+        self._sweeping.add_done_callback(self._swept)
+
+    def _swept(self, sweeping: asyncio.Task[list[str]]) -> None:
+        if not sweeping.cancelled() and (error := sweeping.exception()) is not None:
+            self.log.warning("abandoned_queries_not_ended", error=str(error))
+
+    async def on_stop(self) -> None:
+        """Have written how every query ended."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._acceptance.settled(SETTLE_ON_STOP_S)
 
     @handles(Query)
     async def query(
@@ -68,19 +89,25 @@ class Orchestrator(Actor):
             request.context.deadline = now + self._query.deadline_s
         until = request.context.deadline
         answer = AnswerInProgress(
-            request.context.correlation.hex(), now, self._query.max_continuations, message.begun
-        )
+            message.id, request.context.correlation.hex(), now, self._query.max_continuations,
+            message.begun,
+        )  # fmt: skip
         generate = Generate(messages=self._prompt(message), sampling=self._sampling(message))
         lost: set[str] = set()
-        async with self._slot(until):
+        async with self._acceptance.of(message, request) as accepted, self._slot(until):
             answer.admitted(self.clock.now())
+            accepted.begin()
             while True:
                 engine = await self._engine(until, lost)
                 step = generate.model_copy(update={"begun": answer.continuation()})
                 try:
                     async with await self.caller.stream(engine.name, step) as stream:
                         async for piece in stream:
+                            # Nothing is said before the row is committed.
+                            await accepted.committed()
                             yield self._passed_on(answer, piece, engine)
+                    await accepted.committed()
+                    accepted.done = True
                     yield self._finished(answer, stream, engine)
                     return
                 except LOSSES as loss:

@@ -14,7 +14,10 @@ from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Tex
 class AnswerInProgress:
     """One query's answer."""
 
-    def __init__(self, query: str, now: float, max_losses: int, begun: Begun | None = None) -> None:
+    def __init__(
+        self, id_: str, query: str, now: float, max_losses: int, begun: Begun | None = None
+    ) -> None:
+        self._id = id_
         self._query = query
         self._began = now
         self._max_losses = max_losses
@@ -103,7 +106,7 @@ class AnswerInProgress:
         )  # fmt: skip
         first = None if self._first_at is None else round((self._first_at - self._began) * 1000, 1)
         return Answered(
-            query=self._query, finish_reason=end.finish_reason, engines=self._engines,
+            id=self._id, query=self._query, finish_reason=end.finish_reason, engines=self._engines,
             seams=self._seams, tokens=self._count,
             queued_ms=round((self._admitted_at - self._began) * 1000, 1),
             first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),

@@ -11,21 +11,33 @@ import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.kernel import Actor, Surroundings, handles
+from actors.storage.ledger import Ledger
 from actors.storage.manifest import load_manifest
 from actors.storage.outcomes import LocatedAsset, StoreEvent
 from actors.storage.sources import Progress, PypiSource
 from actors.storage.store import AssetStore
+from actors.storage.work import Work, WorkEvent
 from configs.schema import StorageSettings
+from protocol.messages.base import Empty
 from protocol.messages.storage import (
+    AcceptWork,
     AssetProgress,
     Assets,
     AssetStatus,
     ListAssets,
+    ListOpenWork,
     Located,
+    OpenWork,
     Provide,
+    SettleWork,
+    WorkItem,
 )
+
+if TYPE_CHECKING:
+    from actors.storage.worktable import WorkTable
 
 THREADS = 4
 """Assets provided at the same time; each beyond that waits its turn."""
@@ -48,10 +60,20 @@ class Storage(Actor):
             sources={"pypi": PypiSource(self._options.stall_timeout_s)},
             observe=self._observe,
         )
+        folder = surroundings.incarnation.settings.data.folder
+        self._ledger = Ledger(folder / "storage.db")
 
     async def on_start(self) -> None:
-        """Clear what dead runs left half done; in a thread, and nobody waits for it."""
+        """Clear what dead runs left half done, and open the table of work; in threads, and nobody
+        waits for it."""
         self._loop.run_in_executor(self._threads, self._store.sweep)
+        self._ledger.open().add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Future[WorkTable]) -> None:
+        error = opening.exception()
+        if error is not None:
+            self.log.error("table_of_work", error=str(error))
+            self.publish("storage.failed", str(error))
 
     def _observe(self, event: StoreEvent) -> None:
         """Called in a working thread: something that people should know."""
@@ -95,6 +117,31 @@ class Storage(Actor):
             asset=located.name, path=str(located.path), sha256=located.sha256, size=located.size
         )
 
+    @handles(AcceptWork)
+    async def accept_work(self, message: AcceptWork) -> WorkItem:
+        """See `AcceptWork`."""
+        work = await self._ledger.do(
+            lambda table, now: table.accept(
+                message.id, message.kind, message.request, message.holder, now
+            )
+        )
+        return _item(work)
+
+    @handles(SettleWork)
+    async def settle_work(self, message: SettleWork) -> Empty:
+        """See `SettleWork`."""
+        event = WorkEvent.FAILED if message.error_code else WorkEvent.DONE
+        await self._ledger.do(
+            lambda table, now: table.settle(message.id, event, now, message.error_code)
+        )
+        return Empty()
+
+    @handles(ListOpenWork)
+    async def list_open_work(self, message: ListOpenWork) -> OpenWork:
+        """See `ListOpenWork`."""
+        found = await self._ledger.do(lambda table, _: table.open_work(message.kind))
+        return OpenWork(items=[_item(work) for work in found])
+
     def _show(self, progress: Progress) -> AssetProgress:
         self.progressed()
         self.say(
@@ -109,6 +156,13 @@ class Storage(Actor):
             "asset.progress", f"{progress.stage} {progress.asset}: {percent} %", **told.model_dump()
         )
         return told
+
+
+def _item(work: Work) -> WorkItem:
+    return WorkItem(
+        id=work.id, state=work.state.value, request=work.request, taken_up=work.taken_up,
+        accepted_at=work.accepted_at,
+    )  # fmt: skip
 
 
 class Providing:

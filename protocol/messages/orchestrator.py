@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from protocol.envelope import new_id
 from protocol.messages.base import Message, Role, Stream
 from protocol.messages.engine import ChatMessage
 
@@ -63,8 +64,10 @@ class EngineUse(Message):
 class Answered(Message):
     """How the answer was made."""
 
+    id: str
+    """The query's, as the client chose it."""
     query: str
-    """The query's id, in hex: what the logs of every process call ``correlation``."""
+    """What the logs of every process call ``correlation``, in hex."""
     finish_reason: Literal["stop", "length"]
     engines: list[EngineUse]
     """Those that finished their part; one that died did not live to tell its figures."""
@@ -82,6 +85,8 @@ class Answered(Message):
 class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.ASK):
     """A question. Give ``text``, or a whole conversation in ``messages``."""
 
+    id: str = Field(default_factory=lambda: new_id().hex(), pattern=r"^[0-9A-Za-z_-]{1,64}$")
+    """Names the query through all incarnations; the client chooses it."""
     text: str = ""
     messages: list[ChatMessage] = Field(default_factory=list)
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from protocol.messages.base import Ask, Message, Role, Stream
+from protocol.messages.base import Ask, Empty, Message, Role, Stream
 
 
 class Located(Message):
@@ -55,3 +55,51 @@ class ListAssets(Ask[Assets], operation="storage.list", role=Role.OBSERVE):
     """Which assets are there, and which are on disk?"""
 
     idempotent = True
+
+
+class WorkItem(Message):
+    """One piece of accepted work."""
+
+    id: str
+    state: Literal["accepted", "done", "failed"]
+    request: dict[str, Any]
+    taken_up: int
+    """How many incarnations of its worker had it after the first: each of those before died with
+    it in hand."""
+    accepted_at: float
+    """Seconds since the Unix epoch."""
+
+
+class AcceptWork(Ask[WorkItem], operation="storage.accept", role=Role.INTERNAL):
+    """Commit a piece of work; answered when it is on the disk. What is accepted is finished, or
+    ends in one typed error, whatever dies. Asking again for the same ``id`` takes it up."""
+
+    idempotent = True
+    id: str = Field(min_length=1, max_length=100)
+    kind: Literal["query"]
+    request: dict[str, Any]
+    """What was asked: enough to do it again from the beginning."""
+    holder: str
+    """The epoch of whoever does it: a different one than before is counted in ``taken_up``."""
+
+
+class SettleWork(Ask[Empty], operation="storage.settle", role=Role.INTERNAL):
+    """A piece of work ended: well, or with an error. Answered when that is on the disk."""
+
+    idempotent = True
+    id: str
+    error_code: str = ""
+    """Of the error it ended with; empty when it was done."""
+
+
+class OpenWork(Message):
+    """Oldest first."""
+
+    items: list[WorkItem]
+
+
+class ListOpenWork(Ask[OpenWork], operation="storage.open_work", role=Role.INTERNAL):
+    """What was accepted and has not ended?"""
+
+    idempotent = True
+    kind: Literal["query"]

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,13 +80,17 @@ async def running(
     wait: bool = True,
     assets: bool = True,
     environment: dict[str, str] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> AsyncGenerator[System, None]:
     """A noyau with these settings, all of its actors READY unless ``wait`` is false.
 
-    Weights are fetched once for all tests; with ``assets=False`` it starts without any.
+    Weights are fetched once for all tests; with ``assets=False`` it starts without any. ``files``
+    lie in its data folder before it starts.
     """
     folder = Path(tempfile.mkdtemp(prefix="ny", dir="/tmp"))
     (folder / "data").mkdir()
+    for name, content in (files or {}).items():
+        (folder / "data" / name).write_bytes(content)
     if assets:
         (folder / "data" / "assets").symlink_to(shared_assets())
     command = [sys.executable, "-m", "supervision.guard" if guard else "supervisor"]

@@ -20,7 +20,7 @@ END = Generated(
 
 def answer(max_losses: int = 3, begun: Begun | None = None) -> AnswerInProgress:
     """One that began at second 100."""
-    return AnswerInProgress("query", 100.0, max_losses, begun)
+    return AnswerInProgress("id", "query", 100.0, max_losses, begun)
 
 
 def piece(text: str, *tokens: int) -> Tokens:
