@@ -1,5 +1,12 @@
 """Settings: their one description, where they come from, and the run folder they name."""
 
+from configs.actor_settings import (
+    EngineSettings,
+    MemorySettings,
+    OrchestratorSettings,
+    StorageSettings,
+    ToolSettings,
+)
 from configs.describe import SettingDescription, describe_settings
 from configs.fields import RESERVED_NAMES
 from configs.layers import SettingProblem
@@ -9,14 +16,11 @@ from configs.schema import (
     ACTOR_SETTINGS,
     ActorEntry,
     DataSettings,
-    EngineSettings,
     LimitSettings,
-    OrchestratorSettings,
     QuerySettings,
     RestartSettings,
     RunSettings,
     Settings,
-    StorageSettings,
     SupervisorSettings,
 )
 
@@ -28,6 +32,7 @@ __all__ = [
     "DataSettings",
     "EngineSettings",
     "LimitSettings",
+    "MemorySettings",
     "OrchestratorSettings",
     "QuerySettings",
     "RestartSettings",
@@ -37,6 +42,7 @@ __all__ = [
     "Settings",
     "StorageSettings",
     "SupervisorSettings",
+    "ToolSettings",
     "describe_settings",
     "load_settings",
     "prepare_run_folder",

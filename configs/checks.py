@@ -16,6 +16,7 @@ class ActorView(NamedTuple):
 
     enabled: bool
     needs: Sequence[str]
+    uses: Sequence[str] = ()
 
 
 class CrossProblem(NamedTuple):
@@ -49,12 +50,15 @@ def check_actors(actors: Mapping[str, ActorView], engines: Sequence[str]) -> lis
         for needed in dict.fromkeys(view.needs):
             if needed not in enabled:
                 found.append(_lost(("actors", name, "needs"), needed, actors))
+        for used in dict.fromkeys(view.uses):
+            if used not in actors:
+                found.append(_lost(("actors", name, "uses"), used, actors))
     # An engine that is switched off is passed over, as long as another one is left.
     no_engine = engines and not any(engine in enabled for engine in engines)
     for engine in dict.fromkeys(engines):
         if engine not in actors or (no_engine and engine not in enabled):
             found.append(_lost(("query", "engines"), engine, actors))
-    cycle = find_cycle({name: view.needs for name, view in enabled.items()})
+    cycle = find_cycle({name: [*view.needs, *view.uses] for name, view in enabled.items()})
     if cycle:
         found.append(
             CrossProblem(

@@ -20,6 +20,13 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from configs.actor_settings import (
+    EngineSettings,
+    MemorySettings,
+    OrchestratorSettings,
+    StorageSettings,
+    ToolSettings,
+)
 from configs.checks import ActorView, CrossProblem, check_actors, check_numbers
 from configs.fields import (
     ActorName,
@@ -209,147 +216,12 @@ class QuerySettings(Section):
     )
 
 
-class StorageSettings(Section):
-    """Settings of ``actors.storage:Storage``."""
-
-    manifest: LocalPath | None = Field(
-        None,
-        description="Path of a manifest file that names the assets, their sources and hashes. "
-        "Unset: the built-in one, which names a small default model.",
-    )
-    stall_timeout_s: float = Field(
-        120,
-        ge=0.1,
-        le=86_400,
-        description="Seconds without a new byte after which a download counts as stalled and is "
-        "tried again. 120: slow links pause for a minute and recover; there is no limit on the "
-        "whole, however large the file.",
-    )
-
-
-class EngineSettings(Section):
-    """Settings of ``actors.engine:Engine``."""
-
-    device: Literal["cpu", "gpu"] = Field(
-        "cpu",
-        description="What the model computes on. With gpu, and no GPU in the machine or in the "
-        "build of the library, the engine is `unavailable`. cpu, because every machine has one.",
-    )
-    backend: str = Field(
-        "llama_cpp",
-        min_length=1,
-        description="Name of the model library's backend. llama_cpp: runs quantised models on "
-        "any CPU.",
-    )
-    model: str = Field(
-        "default",
-        min_length=1,
-        description="Which model: the name of an asset, `default` (the manifest's default), or "
-        "the path of a GGUF file. `default`, so that a first start needs no choice.",
-    )
-    context_tokens: int = Field(
-        8192,
-        ge=128,
-        le=16_777_216,
-        description="Tokens of context, divided among the slots. 8192: 2048 for each of four "
-        "slots, at a memory cost that a small machine has.",
-    )
-    slots: int = Field(
-        4,
-        ge=1,
-        le=256,
-        description="Answers generated at the same time. 4: batching still gains speed on a CPU "
-        "there, and each answer stays readable while it streams.",
-    )
-    threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of the engine. Unset: all cores."
-    )
-    batch_tokens: int = Field(
-        256,
-        ge=1,
-        le=65_536,
-        description="Prompt tokens evaluated in one step. 256: prefill is reported, and can be "
-        "cancelled, once per batch; smaller reacts faster and reads prompts slower.",
-    )
-    niceness: int = Field(
-        0,
-        ge=0,
-        le=19,
-        description="How far the model's threads give way to others, as in nice(1), without unit. "
-        "0: they get their fair share beside other programs. More lets messages pass them sooner; "
-        "whether that pays was not measured reliably yet.",
-    )
-    simulated_token_s: float | None = Field(
-        None,
-        ge=0,
-        le=60,
-        description="Of the backend `simulated`: seconds for each token. Unset: 0.01 as a GPU, "
-        "0.05 as a CPU, the speeds of a small model on a fast and on a slow machine.",
-    )
-    simulated_failure: Literal["none", "fail", "stall", "die", "garble", "slow"] = Field(
-        "none",
-        description="Of the backend `simulated`: what happens after "
-        "`simulated_failure_after_tokens`: an error, silence for ever, SIGKILL of the process, "
-        "garbage from there on, or a tenth of the speed. none: it works.",
-    )
-    simulated_failure_after_tokens: int = Field(
-        20,
-        ge=0,
-        le=1_000_000,
-        description="Of the backend `simulated`: tokens of the whole answer, continued parts "
-        "included, after which it fails. 20: in the middle of a sentence.",
-    )
-    prompt_cache_mib: int = Field(
-        256,
-        ge=0,
-        le=1_048_576,
-        description="Memory in MiB for evaluated prompts that later queries may begin with. 256: "
-        "some long conversations of a small model. 0 switches it off.",
-    )
-
-
-class OrchestratorSettings(Section):
-    """Settings of ``actors.orchestrator:Orchestrator``."""
-
-    system_prompt: str | None = Field(
-        None,
-        description="Text put before a conversation that has no system message. Unset: none, so "
-        "that nothing is said in the user's name.",
-    )
-    max_tokens: int = Field(
-        512,
-        ge=1,
-        le=1_000_000,
-        description="Longest answer in tokens when the query names none. 512: about a page, and "
-        "a quarter of a slot's default context.",
-    )
-    temperature: float = Field(
-        0.7,
-        ge=0,
-        le=5,
-        description="Sampling temperature, without unit; 0 always takes the likeliest token. "
-        "0.7: the usual middle between dull and erratic.",
-    )
-    top_p: float = Field(
-        0.95,
-        ge=0,
-        le=1,
-        description="Share of the probability mass that is sampled from (nucleus sampling). "
-        "0.95: cuts the unlikely tail only.",
-    )
-    seed: int | None = Field(
-        None,
-        ge=0,
-        le=2**32 - 1,
-        description="Seed of the sampler, a whole number without unit. Unset: a fresh one for "
-        "each query.",
-    )
-
-
 ACTOR_SETTINGS: dict[str, type[BaseModel]] = {
     "actors.storage:Storage": StorageSettings,
     "actors.engine:Engine": EngineSettings,
     "actors.orchestrator:Orchestrator": OrchestratorSettings,
+    "actors.memory:Memory": MemorySettings,
+    "actors.tool_user:ToolUser": ToolSettings,
 }
 """The model of each built-in actor's `settings`. Any other class validates its own."""
 
@@ -375,6 +247,12 @@ class ActorEntry(Section):
         default_factory=list,
         description="Names of the actors that must be READY before this one is started. Empty: "
         "most need nothing.",
+    )
+    uses: list[str] = Field(
+        default_factory=list,
+        description="Names of the actors that this one asks while it works: it does not wait for "
+        "them at its start, and is stopped before them, so that what it works on can be finished. "
+        "Those that are switched off are passed over. Empty: most ask nobody.",
     )
     restart: Literal["permanent", "transient", "temporary"] = Field(
         "permanent",
@@ -423,7 +301,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         views = {
-            name: ActorView(enabled=entry.enabled, needs=entry.needs)
+            name: ActorView(enabled=entry.enabled, needs=entry.needs, uses=entry.uses)
             for name, entry in self.actors.items()
         }
         found = check_actors(views, self.query.engines)
@@ -433,6 +311,14 @@ class Settings(Section):
         # The dict is this object's own, made by validation, so dropping from it changes no input.
         for name in [name for name, entry in self.actors.items() if not entry.enabled]:
             del self.actors[name]
+        # Nor may anything name them any more: these settings travel to the actors, and are
+        # validated there again.
+        for name, entry in self.actors.items():
+            uses = [used for used in entry.uses if used in self.actors]
+            self.actors[name] = entry.model_copy(update={"uses": uses})
+        engines = [engine for engine in self.query.engines if engine in self.actors]
+        # Past the freezing, which is meant for whoever has these settings.
+        self.__dict__["query"] = self.query.model_copy(update={"engines": engines})
         return self
 
 

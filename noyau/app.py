@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("up", "ask", "status", "restart", "down", "demo")
+VERBS = ("up", "ask", "chat", "conversations", "status", "restart", "down", "demo")
 
 
 def make_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
@@ -27,7 +27,11 @@ def make_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for verb in verbs:
-        app.command()(getattr(importlib.import_module(f"noyau.{verb}"), verb))
+        found = getattr(importlib.import_module(f"noyau.{verb}"), verb)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=verb)
+        else:
+            app.command()(found)
     app.callback()(_common)
     return app
 

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from noyau.options import AsJson, RunFolder
-from noyau.terminal import errors, run
+from noyau.telling import tell
+from noyau.terminal import run
 from protocol.client import DEFAULT_QUERY_S, Client
 from protocol.errors import InvalidRequest
 from protocol.messages.engine import ChatMessage
-from protocol.messages.orchestrator import Answered, Query
+from protocol.messages.orchestrator import Query
 
 
 def ask(
@@ -59,7 +60,7 @@ def ask(
     messages = [ChatMessage(role="system", content=system)] if system else []
     query = Query(
         messages=[*messages, ChatMessage(role="user", content=text)],
-        max_tokens=max_tokens, temperature=temperature, seed=seed,
+        max_tokens=max_tokens, temperature=temperature, seed=seed, explain=explain,
     )  # fmt: skip
     run(lambda: _ask(run_folder, query, timeout, explain, as_json))
 
@@ -98,30 +99,5 @@ async def _ask(
     if as_json:
         print(json.dumps({"text": "".join(pieces), "metadata": stream.end.model_dump()}, indent=2))
     else:
-        _tell(stream.end, explain)
+        tell(stream.end, explain)
     return 0
-
-
-def _tell(end: Answered, explain: bool) -> None:
-    """What was degraded is told without being asked for; the rest on request."""
-    for seam in end.seams:
-        errors.print(
-            f"[dim]noyau: {seam.lost} was lost after {seam.position} characters "
-            f"({seam.reason}); the answer went on {seam.gap_ms:.0f} ms later[/]"
-        )
-    if any(use.backend == "simulated" for use in end.engines):
-        errors.print("[dim]noyau: this text is simulated; no model made it[/]")
-    if end.finish_reason == "length":
-        errors.print("[dim]noyau: the answer reached its longest length (see --max-tokens)[/]")
-    if explain:
-        for use in end.engines:
-            errors.print(
-                f"[dim]{use.engine} ({use.device}, {use.backend}, {use.model_name}): prompt "
-                f"{use.prompt_tokens} tokens in {use.prefill_ms:.0f} ms, {use.completion_tokens} tokens at "
-                f"{use.tokens_per_s:.0f}/s[/]"
-            )
-        first = "-" if end.first_token_ms is None else f"{end.first_token_ms:.0f} ms"
-        errors.print(
-            f"[dim]query {end.query}: waited {end.queued_ms:.0f} ms, first text after {first}, "
-            f"all after {end.total_ms:.0f} ms; {len(end.seams)} seams[/]"
-        )

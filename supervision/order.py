@@ -19,7 +19,7 @@ def start_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def stop_order(needs: Mapping[str, Sequence[str]]) -> list[set[str]]:
-    """Groups to stop one after the other: nobody stops before those who need him."""
+    """Groups to stop one after the other: nobody stops before those who need or use him."""
     needed_by: dict[str, set[str]] = {name: set() for name in needs}
     for name, required in needs.items():
         for one in required:

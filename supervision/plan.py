@@ -100,7 +100,10 @@ class Plan:
         self._spawner_ready = False
         self._spawner_due: float | None = None
         needs = {name: entry.needs for name, entry in settings.actors.items()}
-        self._needs = needs
+        self._stops_before = {
+            name: [*entry.needs, *(used for used in entry.uses if used in settings.actors)]
+            for name, entry in settings.actors.items()
+        }
         self.children = {
             name: Child(
                 name, needs[name], RestartPolicy(settings.restart, settings.actors[name].restart),
@@ -324,7 +327,7 @@ class Plan:
         """Stop everything, dependants first. Calling it again changes nothing."""
         if self._stopping is not None:
             return []
-        self._stopping = stop_order(self._needs)
+        self._stopping = stop_order(self._stops_before)
         return [Tell("system.stopping", "supervisor", "stopping"), *self._continue_stopping(now)]
 
     def _continue_stopping(self, now: float) -> list[Effect]:

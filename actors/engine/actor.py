@@ -19,9 +19,9 @@ from actors.engine.accelerators import require_gpu
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.engine.courier import Courier, Mailbox
 from actors.kernel import Actor, Surroundings, handles
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidSettings, NoyauError, Overloaded
-from protocol.messages.engine import Generate, Generated, Tokens
+from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
 from protocol.messages.storage import Located, Provide
 
 FETCH_S = 24 * 3600.0
@@ -110,6 +110,13 @@ class Engine(Actor):
         finally:
             generation.stop()
             generation.when_over(lambda: self._over(generation))
+
+    @handles(CountTokens)
+    async def count_tokens(self, message: CountTokens) -> TokenCounts:
+        """Count in a thread beside the slots': nobody waits for a generation to end."""
+        assert self._backend is not None
+        counts = await asyncio.to_thread(self._backend.count, message.texts)
+        return TokenCounts(counts=counts)
 
     async def _wait_for_slot(self) -> None:
         """Wait for slots that are about to be free; refuse when none is."""

@@ -2,54 +2,36 @@
 
 ::
 
-    query ─► slot ─► engine READY? ─► generate ─► pieces ─► end with metadata
-                        ▲                │
-                        └── engine lost ─┘   (with the text so far)
+    query ─► conversation, memories, tool ─┬─ tool is sure ─► its result ─┬─► turn stored ─► end
+                                           └─ else: prompt ─► engines ────┘
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
-from actors.orchestrator.acceptance import Acceptance
+from actors.orchestrator.acceptance import Acceptance, Accepted
 from actors.orchestrator.answer import AnswerInProgress
-from actors.orchestrator.choice import choose
-from actors.orchestrator.slots import Slots
-from configs.schema import OrchestratorSettings
-from protocol.backoff import Backoff
-from protocol.directory import SUSPICION_S
-from protocol.errors import (
-    ActorDied,
-    ActorUnavailable,
-    DeadlineExceeded,
-    EngineFailed,
-    InternalError,
-    InvalidRequest,
-    NoyauError,
-    Overloaded,
-    StreamBroken,
-)
-from protocol.messages.engine import ChatMessage, Generate, Generated, Sampling, Tokens
-from protocol.messages.orchestrator import Answered, Query, Text
-from protocol.messages.supervisor import DirectoryEntry
-from protocol.pending import OutgoingStream
+from actors.orchestrator.gathering import MEMORY, TOOL_USER, Gathered, Gatherer
+from actors.orchestrator.generating import Engines
+from actors.orchestrator.prompt import question_of, said_before, with_system
+from configs.actor_settings import OrchestratorSettings
+from protocol.errors import ActorDied, ActorUnavailable, InvalidRequest
+from protocol.messages.engine import ChatMessage, Generated, Sampling
+from protocol.messages.memory import AppendTurns, Turn
+from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text, ToolUse
+from protocol.messages.tool_user import CallTool, FoundTool
 
 T = TypeVar("T")
-
-LOSSES = (ActorDied, ActorUnavailable, StreamBroken, EngineFailed, InternalError)
-"""Ends of an engine's stream after which another engine, or its next incarnation, may go on."""
 
 SETTLE_ON_STOP_S = 1.0
 """How long a stop waits for the ends of its queries to be written; what is not, is ended by the
 next incarnation."""
-AFTER_LOSS = Backoff(first_s=0.005, factor=3.0, max_s=1.0)
-"""Before the next try. An engine that refuses while the directory still calls it READY, because it
-has just begun to drain, must not use up all tries within a millisecond."""
 
 
 class Orchestrator(Actor):
@@ -59,8 +41,8 @@ class Orchestrator(Actor):
         super().__init__(surroundings)
         self._options = self.options(OrchestratorSettings)
         self._query = surroundings.incarnation.settings.query
-        # One at a time until an engine says how many slots it has.
-        self._slots: Slots[asyncio.Future[None]] = Slots(1, self._query.max_waiting)
+        self._engines = Engines(self.caller, self.clock, self._query)
+        self._gatherer = Gatherer(self.caller, self.clock, self._options)
         self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
         self._sweeping: asyncio.Task[list[str]] | None = None
 
@@ -87,40 +69,75 @@ class Orchestrator(Actor):
         now = self.clock.now()
         if request.context.deadline is None:
             request.context.deadline = now + self._query.deadline_s
-        until = request.context.deadline
         answer = AnswerInProgress(
             message.id, request.context.correlation.hex(), now, self._query.max_continuations,
             message.begun,
         )  # fmt: skip
-        generate = Generate(messages=self._prompt(message), sampling=self._sampling(message))
-        lost: set[str] = set()
-        async with self._acceptance.of(message, request) as accepted, self._slot(until):
-            answer.admitted(self.clock.now())
-            accepted.begin()
-            while True:
-                engine = await self._engine(until, lost)
-                step = generate.model_copy(update={"begun": answer.continuation()})
-                try:
-                    async with await self.caller.stream(engine.name, step) as stream:
-                        async for piece in stream:
-                            # Nothing is said before the row is committed.
-                            await accepted.committed()
-                            yield self._passed_on(answer, piece, engine)
-                    await accepted.committed()
-                    accepted.done = True
-                    yield self._finished(answer, stream, engine)
-                    return
-                except LOSSES as loss:
-                    self._lost(answer, engine, loss)
-                    lost.add(engine.epoch)
-                    await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
-                except Overloaded as full:
-                    # Its slots are held for a moment by queries that nobody waits for any more.
-                    await asyncio.sleep(float(full.details.get("retry_after_s", 0.05)))
+        turns = self._turns(message)
+        async with self._acceptance.of(message, request) as accepted:
+            found = await self._gatherer.gather(message, question_of(message))
+            ways = self._ways(message, turns, found, answer, accepted, request.context.deadline)
+            async with contextlib.aclosing(ways) as pieces:
+                async for piece in pieces:
+                    yield piece
+            end = self._told(message, found, answer)
+            if message.conversation is not None:
+                end = end.model_copy(update={"conversation": await self._store(message, answer)})
+            accepted.done = True
+            yield end
+
+    async def _ways(
+        self,
+        message: Query,
+        turns: list[ChatMessage],
+        found: Gathered,
+        answer: AnswerInProgress,
+        accepted: Accepted,
+        until: float,
+    ) -> AsyncGenerator[Text, None]:
+        """The answer's pieces: by a tool that is surely meant, or else by an engine."""
+        if found.tool is not None and found.tool.how == "exact":
+            piece = await self._by_tool(found.tool, found, answer, accepted)
+            if piece is not None:
+                yield piece
+                return
+        before = said_before(found.conversation.turns) if found.conversation else []
+        prompt = with_system([*before, *turns], self._options.system_prompt, found.hits)
+        generating = self._engines.generate(
+            prompt, self._sampling(message), answer, accepted, until
+        )
+        async with contextlib.aclosing(generating) as items:
+            async for item in items:
+                if not isinstance(item, Generated):
+                    self.progressed(item.count)
+                    yield item
+
+    async def _by_tool(
+        self, tool: FoundTool, found: Gathered, answer: AnswerInProgress, accepted: Accepted
+    ) -> Text | None:
+        """What the tool says; None when its actor is lost, and the model answers instead. Raises
+        what the tool refuses: a division by zero has no other answer."""
+        assert tool.tool is not None
+        accepted.begin()
+        call = CallTool(name=tool.tool.name, arguments=tool.arguments or {})
+        try:
+            result = await self.caller.ask(TOOL_USER, call)
+        except (ActorDied, ActorUnavailable) as loss:
+            found.missing.append(f"without the tool {tool.tool.name}: {loss.message}")
+            return None
+        if not result.text.startswith(answer.text):
+            # The model had begun to answer before this tool was there.
+            return None
+        await accepted.committed()
+        use = ToolUse(
+            name=result.tool, how="exact", arguments=call.arguments, took_ms=result.took_ms
+        )
+        return answer.said_by_tool(use, result.text, self.clock.now())
 
     # --- the question -----------------------------------------------------------------------
 
-    def _prompt(self, message: Query) -> list[ChatMessage]:
+    def _turns(self, message: Query) -> list[ChatMessage]:
+        """The question as turns. Raises `InvalidRequest`."""
         if message.text and message.messages:
             raise InvalidRequest("give the question as text or as messages, not as both")
         turns = list(message.messages)
@@ -128,9 +145,8 @@ class Orchestrator(Actor):
             turns.append(ChatMessage(role="user", content=message.text))
         if not any(turn.role == "user" and turn.content.strip() for turn in turns):
             raise InvalidRequest("the question is empty")
-        system = self._options.system_prompt
-        if system and turns[0].role != "system":
-            turns.insert(0, ChatMessage(role="system", content=system))
+        if message.conversation is not None and len(turns) > 1:
+            raise InvalidRequest("a conversation goes on with one question; it knows the rest")
         return turns
 
     def _sampling(self, message: Query) -> Sampling:
@@ -143,91 +159,39 @@ class Orchestrator(Actor):
             stop=message.stop,
         )
 
-    # --- the engine -------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------
 
-    async def _engine(self, until: float, lost: set[str]) -> DirectoryEntry:
-        """The engine to ask, see `choose`; waits for one until the deadline.
+    def _told(self, message: Query, found: Gathered, answer: AnswerInProgress) -> Answered:
+        used = found.hits if answer.tool is None else []
+        return answer.finish(self.clock.now()).model_copy(
+            update={
+                "memories": [MemoryUse(id=h.id, score=h.score, text=h.text) for h in used],
+                "prompt": answer.prompt if message.explain else [],
+                "missing": found.missing,
+                "degraded": bool(found.missing),
+            }
+        )
 
-        Raises `ActorUnavailable` when none of them will come back, or none came in time.
-        """
-        while True:
-            gone: list[str] = []
-            ready: list[DirectoryEntry] = []
-            for name in self._query.engines:
-                try:
-                    entry = self.caller.directory.ready(name, self.clock.now())
-                except NoyauError as error:
-                    gone.append(error.message)
-                else:
-                    ready += [entry] if entry is not None else []
-            engine = choose(ready, lost)
-            if engine is not None:
-                self._resize(engine)
-                return engine
-            if len(gone) == len(self._query.engines):
-                raise ActorUnavailable(
-                    "no engine can answer: " + ("; ".join(gone) or "none is set")
-                )
-            if self.clock.now() >= until:
-                raise DeadlineExceeded("no engine was ready in time")
-            await self.caller.wait_for_news(min(until, self.clock.now() + SUSPICION_S))
-
-    def _passed_on(self, answer: AnswerInProgress, piece: Tokens, engine: DirectoryEntry) -> Text:
-        self.progressed(piece.count)
-        return answer.take(piece, self.clock.now(), str(engine.info.get("model_id", "")))
-
-    def _finished(
-        self,
-        answer: AnswerInProgress,
-        stream: OutgoingStream[Tokens, Generated],
-        engine: DirectoryEntry,
-    ) -> Answered:
-        if stream.end is None:
-            raise InternalError("an engine's stream ended without its end")
-        return answer.finish(f"{engine.name}.{engine.epoch}", stream.end, self.clock.now())
-
-    def _lost(self, answer: AnswerInProgress, engine: DirectoryEntry, loss: NoyauError) -> None:
-        self.log.warning(
-            "engine_lost", engine=engine.name, epoch=engine.epoch, code=loss.code,
-            reason=loss.message,
+    async def _store(self, message: Query, answer: AnswerInProgress) -> str:
+        """Put question and answer behind the conversation; returns its id. The key is the query's,
+        so that they are stored once, whoever asks again."""
+        told = answer.finish(self.clock.now())
+        by = told.tool.name if told.tool else ", ".join(use.engine for use in told.engines)
+        stored = await self.caller.ask(
+            MEMORY,
+            AppendTurns(
+                conversation=message.conversation or "",
+                key=message.id,
+                turns=[
+                    Turn(role="user", content=question_of(message)),
+                    Turn(
+                        role="assistant", content=answer.text,
+                        metadata={"query": message.id, "by": by, "seams": len(told.seams)},
+                    ),
+                ],
+            ),
         )  # fmt: skip
-        answer.lost(f"{engine.name}.{engine.epoch}", loss, self.clock.now())
-
-    # --- slots ------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _slot(self, until: float) -> AsyncGenerator[None, None]:
-        """Hold one of the engine's slots, through all of its deaths. Raises `Overloaded` or
-        `DeadlineExceeded`."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._slots.enter(turn):
-            await self._wait_for_turn(turn, until)
-        try:
-            yield
-        finally:
-            self._call(self._slots.leave())
-
-    async def _wait_for_turn(self, turn: asyncio.Future[None], until: float) -> None:
-        try:
-            await asyncio.wait_for(asyncio.shield(turn), max(0.0, until - self.clock.now()))
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if turn.done():
-                self._call(self._slots.leave())
-            else:
-                self._slots.abandon(turn)
-            if isinstance(error, TimeoutError):
-                raise DeadlineExceeded("no engine slot was free in time") from None
-            raise
-
-    def _resize(self, engine: DirectoryEntry) -> None:
-        slots = int(engine.info.get("slots", 1))
-        if slots != self._slots.capacity:
-            self._call(self._slots.resize(slots))
-
-    def _call(self, turns: list[asyncio.Future[None]]) -> None:
-        for turn in turns:
-            if not turn.done():
-                turn.set_result(None)
+        return stored.conversation
 
 
 def _chosen(asked: T | None, default: T) -> T:

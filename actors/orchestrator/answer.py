@@ -6,9 +6,11 @@ to say afterwards what happened. Times are monotonic seconds.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from protocol.errors import EngineFailed, NoyauError
-from protocol.messages.engine import Continuation, Generated, Tokens
-from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Text
+from protocol.messages.engine import ChatMessage, Continuation, Generated, Tokens
+from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Text, ToolUse
 
 
 class AnswerInProgress:
@@ -36,6 +38,13 @@ class AnswerInProgress:
         self._admitted_at = now
         self._lost_at: float | None = None
         self._pending: Seam | None = None
+        self._finish_reason: Literal["stop", "length"] = "stop"
+        self.tool: ToolUse | None = None
+        """The tool that said it, where one did."""
+        self.prompt: list[ChatMessage] = []
+        """What the engine was given."""
+        self.dropped_turns = 0
+        """Turns of the conversation that did not fit into the engine's context."""
         if begun is not None and begun.text:
             self._lost_at = now - begun.gap_ms / 1000
             self._pending = Seam(position=self._length, lost=begun.lost, reason=begun.reason)
@@ -91,11 +100,14 @@ class AnswerInProgress:
             self._lost_at = now
             self._pending = Seam(position=self._length, lost=engine, reason=loss.message)
 
-    def finish(self, engine: str, end: Generated, now: float) -> Answered:
-        """The engine said that the answer is complete."""
-        # An engine lost after its last piece and before its end leaves a seam with nothing
-        # behind it.
-        self._close_seam(now)
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self._text)
+
+    def ended_by(self, engine: str, end: Generated) -> None:
+        """An engine said that the answer is complete."""
+        self._finish_reason = end.finish_reason
         self._engines.append(
             EngineUse(
                 engine=engine, device=end.device, backend=end.backend, model_name=end.model_name,
@@ -104,10 +116,22 @@ class AnswerInProgress:
                 tokens_per_s=round(end.tokens_per_s, 1),
             )
         )  # fmt: skip
+
+    def said_by_tool(self, use: ToolUse, text: str, now: float) -> Text:
+        """A tool said it all; returns what the client has not got of it yet."""
+        self.tool = use
+        return self.take(Tokens(text=text.removeprefix(self.text), count=0), now)
+
+    def finish(self, now: float) -> Answered:
+        """The answer is complete."""
+        # An engine lost after its last piece and before its end leaves a seam with nothing
+        # behind it.
+        self._close_seam(now)
         first = None if self._first_at is None else round((self._first_at - self._began) * 1000, 1)
         return Answered(
-            id=self._id, query=self._query, finish_reason=end.finish_reason, engines=self._engines,
-            seams=self._seams, tokens=self._count,
+            id=self._id, query=self._query, finish_reason=self._finish_reason,
+            engines=self._engines, seams=self._seams, tokens=self._count, tool=self.tool,
+            dropped_turns=self.dropped_turns,
             queued_ms=round((self._admitted_at - self._began) * 1000, 1),
             first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from actors.storage.outcomes import LocatedAsset, StoreEvent
 from actors.storage.sources import Progress, PypiSource
 from actors.storage.store import AssetStore
 from actors.storage.work import Work, WorkEvent
-from configs.schema import StorageSettings
+from configs.actor_settings import StorageSettings
 from protocol.messages.base import Empty
 from protocol.messages.storage import (
     AcceptWork,

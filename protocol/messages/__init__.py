@@ -1,6 +1,6 @@
 """Every message, one file for each receiver. A new receiver is one file and one line here."""
 
-from protocol.messages import actor, engine, orchestrator, storage, supervisor
+from protocol.messages import actor, engine, memory, orchestrator, storage, supervisor, tool_user
 from protocol.messages.base import (
     OPERATIONS,
     Ask,
@@ -23,7 +23,9 @@ __all__ = [
     "Stream",
     "actor",
     "engine",
+    "memory",
     "orchestrator",
     "storage",
     "supervisor",
+    "tool_user",
 ]

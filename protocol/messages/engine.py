@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from protocol.messages.base import Message, Role, Stream
+from protocol.messages.base import Ask, Message, Role, Stream
 
 
 class ChatMessage(Message):
@@ -66,6 +66,19 @@ class Generated(Message):
     decode_ms: float
     tokens_per_s: float
     """Of the decode phase; 0 when there was none."""
+
+
+class TokenCounts(Message):
+    """One for each text."""
+
+    counts: list[int]
+
+
+class CountTokens(Ask[TokenCounts], operation="engine.count", role=Role.INTERNAL):
+    """How many tokens do these texts have?"""
+
+    idempotent = True
+    texts: list[str] = Field(max_length=100_000)
 
 
 class Generate(Stream[Tokens, Generated], operation="engine.generate", role=Role.INTERNAL):

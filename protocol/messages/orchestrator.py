@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -61,6 +61,24 @@ class EngineUse(Message):
     tokens_per_s: float
 
 
+class MemoryUse(Message):
+    """A memory that was put into the prompt."""
+
+    id: str
+    score: float
+    """Cosine similarity to the question."""
+    text: str
+
+
+class ToolUse(Message):
+    """The tool that answered."""
+
+    name: str
+    how: Literal["exact", "similar"]
+    arguments: dict[str, Any]
+    took_ms: float
+
+
 class Answered(Message):
     """How the answer was made."""
 
@@ -78,8 +96,18 @@ class Answered(Message):
     first_token_ms: float | None
     """From the query's arrival at this incarnation; None when there was no text to add."""
     total_ms: float
+    conversation: str = ""
+    """The one it belongs to; of a new one, this is how its id is learnt."""
+    memories: list[MemoryUse] = Field(default_factory=list)
+    tool: ToolUse | None = None
+    prompt: list[ChatMessage] = Field(default_factory=list)
+    """What the engine was given, where the query asked for that."""
+    dropped_turns: int = 0
+    """Oldest turns of the conversation that did not fit into the model's context."""
+    missing: list[str] = Field(default_factory=list)
+    """What the answer was made without, and why."""
     degraded: bool = False
-    """Made in a way worse than the device profile promises."""
+    """Made in a way worse than the device profile promises: something was missing."""
 
 
 class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.ASK):
@@ -89,6 +117,14 @@ class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.AS
     """Names the query through all incarnations; the client chooses it."""
     text: str = ""
     messages: list[ChatMessage] = Field(default_factory=list)
+    conversation: str | None = Field(default=None, max_length=64)
+    """Goes on with this conversation; empty begins one; None belongs to none."""
+    memories: bool = True
+    """Whether what is remembered may be put into the prompt."""
+    tools: bool = True
+    """Whether a tool that the question is surely meant for may answer it."""
+    explain: bool = False
+    """Whether the prompt is told with the answer."""
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     temperature: float | None = Field(default=None, ge=0, le=5, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)

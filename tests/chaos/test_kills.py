@@ -19,6 +19,8 @@ from protocol.lifecycle import SETTLED, ActorState
 from protocol.messages.supervisor import Shutdown, Status
 from tests.support.system import connect, pid_of, running, running_pid, status_when, until
 
+EVERYTHING = 9
+"""Processes without a guard: supervisor, spawner, six actors, and the tools' fork server."""
 DEADLINE_S = 40.0
 GRACE_S = 1.0
 
@@ -159,7 +161,7 @@ async def test_one_answer_outlives_the_kill_of_every_process_one_after_another()
 async def test_nothing_outlives_the_sigkill_of_the_supervisor() -> None:
     async with running(guard=False) as system:
         everything = system.processes()
-        assert len(everything) == 6
+        assert len(everything) == EVERYTHING
         system.process.kill()
         await until(lambda: not alive(everything), 1.0)
 

@@ -17,7 +17,7 @@ import pytest
 from actors.engine.backends import BACKENDS, Backend, Loaded, Outcome, Piece, Prefill, Task
 from actors.engine.backends.llama_cpp import LlamaCpp, _gpus
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest, MissingHardware
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
 from tests.support.model import model_path
@@ -224,6 +224,11 @@ def test_the_reading_of_the_prompt_is_told_batch_by_batch_up_to_its_end(bench: B
     assert len(set(done)) > 2
     assert {prefill.total for prefill in run.prefills} == {done[-1]}
     assert done[-1] == run.done.prompt_tokens
+
+
+def test_tokens_are_counted_as_the_model_counts_them(bench: Bench) -> None:
+    texts = ["", "one", EMOJI, words(100, "Counted")]
+    assert bench.backend.count(texts) == [len(bench.tokens(text)) for text in texts]
 
 
 # --- max_tokens and stop strings ----------------------------------------------------------------

@@ -104,11 +104,12 @@ async def test_asking_status_restart_and_down_work_on_a_running_system() -> None
         await command(system, "restart", "orchestrator")
         after = json.loads(await command(system, "status", "--json"))
         restarts = {actor["name"]: actor["restarts"] for actor in after["actors"]}
-        assert restarts == {"storage": 0, "cpu_engine": 0, "orchestrator": 1}
+        assert restarts.pop("orchestrator") == 1
+        assert {*restarts.values()} == {0}
 
         unknown = await asyncio.to_thread(noyau, "restart", "nobody", run_folder=system.run_folder)
         assert unknown.returncode == 1
-        assert "storage, cpu_engine, orchestrator" in unknown.stderr
+        assert "there are: storage, cpu_engine" in unknown.stderr
 
         everything = system.processes()
         await command(system, "down")

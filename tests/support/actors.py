@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from actors.kernel import Actor, handles
 from protocol.errors import EngineFailed
 from protocol.messages.base import Ask, Empty, Message, Role
-from protocol.messages.engine import Generate, Generated, Tokens
+from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
 
 
 class CountingEngine(Actor):
@@ -21,6 +21,11 @@ class CountingEngine(Actor):
     async def on_start(self) -> None:
         """Be an engine with four slots."""
         self.info = {"slots": 4, "device": "cpu", "model": "counting", "model_id": "counting"}
+
+    @handles(CountTokens)
+    def count(self, message: CountTokens) -> TokenCounts:
+        """A number is a token."""
+        return TokenCounts(counts=[len(text.split()) for text in message.texts])
 
     @handles(Generate)
     async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:

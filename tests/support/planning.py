@@ -22,17 +22,24 @@ CLEAN = Exit(code=0)
 
 
 def settings_of(
-    needs: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind] | None = None, **sections: Any
+    needs: Mapping[str, Sequence[str]],
+    kinds: Mapping[str, Kind] | None = None,
+    uses: Mapping[str, Sequence[str]] | None = None,
+    **sections: Any,
 ) -> Settings:
-    """Settings of actors that need each other like this, all other numbers at their defaults."""
-    actors = {
+    """Settings of actors that need and use each other like this, all other numbers at their
+    defaults."""
+    actors: dict[str, dict[str, Any]] = {
         name: {
             "class": "nowhere:Nobody",
             "needs": list(required),
+            "uses": list((uses or {}).get(name, ())),
             "restart": (kinds or {}).get(name, "permanent"),
         }
         for name, required in needs.items()
     }
+    for used in {one for some in (uses or {}).values() for one in some} - actors.keys():
+        actors[used] = {"class": "nowhere:Nobody", "enabled": False}
     return Settings.model_validate({"actors": actors, "query": {"engines": []}, **sections})
 
 
@@ -43,9 +50,10 @@ class PlanDriver:
         self,
         needs: Mapping[str, Sequence[str]],
         kinds: Mapping[str, Kind] | None = None,
+        uses: Mapping[str, Sequence[str]] | None = None,
         **sections: Any,
     ) -> None:
-        self.settings = settings_of(needs, kinds, **sections)
+        self.settings = settings_of(needs, kinds, uses, **sections)
         self.clock = ManualClock(1000.0)
         self.plan = Plan(self.settings, "boot")
         # The longest wait that the jitter allows, so that a test knows it.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import InvalidSettings, MissingDependency
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
 
@@ -92,6 +92,10 @@ class Backend(Protocol):
 
         Raises `EngineFailed` when the file cannot be loaded.
         """
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, as plain text; blocks. Raises `EngineFailed`."""
         ...
 
     def generate(self, task: Task, emit: Emit) -> Outcome | None:

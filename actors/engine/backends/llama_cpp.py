@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import xllamacpp
 
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest, MissingHardware, NoyauError
 from protocol.messages.engine import ChatMessage, Continuation
 
@@ -135,6 +135,10 @@ class LlamaCpp:
             return begun.tokens
         # Text is only ever cut between tokens, so this gives no token that spans the cut.
         return self._tokenize(begun.text, special=False)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """See `Backend.count`."""
+        return [len(self._tokenize(text, special=False)) for text in texts]
 
     # --- generating -----------------------------------------------------------------------
 

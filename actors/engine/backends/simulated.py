@@ -12,12 +12,13 @@ import re
 import signal
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from actors.engine.backends import Emit, Loaded, Outcome, Prefill, Task
 from actors.engine.backends.stops import StopStrings
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest
 
 _COMMONEST = """
@@ -86,6 +87,10 @@ class Simulated:
         self._context_tokens = options.context_tokens // options.slots
         self._model = model
         return Loaded("simulated", self._context_tokens)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """See `Backend.count`."""
+        return [len(tokenize(text)) for text in texts]
 
     # --- generating -----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actors.engine.backends import Outcome, Piece, Prefill, Task
 from actors.engine.backends.simulated import GARBAGE, Simulated, detokenize, tokenize
-from configs.schema import EngineSettings
+from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
 from tests.support.scripts import ROOT

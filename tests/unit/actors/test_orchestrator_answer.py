@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actors.orchestrator.answer import AnswerInProgress
 from protocol.errors import ActorDied, EngineFailed
 from protocol.messages.engine import Continuation, Generated, Tokens
-from protocol.messages.orchestrator import Begun, Seam, Text
+from protocol.messages.orchestrator import Answered, Begun, Seam, Text, ToolUse
 
 LOSS = ActorDied("it was killed")
 END = Generated(
@@ -21,6 +21,12 @@ END = Generated(
 def answer(max_losses: int = 3, begun: Begun | None = None) -> AnswerInProgress:
     """One that began at second 100."""
     return AnswerInProgress("id", "query", 100.0, max_losses, begun)
+
+
+def ended(it: AnswerInProgress, engine: str, end: Generated, now: float) -> Answered:
+    """The engine said its end."""
+    it.ended_by(engine, end)
+    return it.finish(now)
 
 
 def piece(text: str, *tokens: int) -> Tokens:
@@ -107,7 +113,7 @@ def test_the_first_piece_after_a_loss_carries_the_seam_and_no_other_does() -> No
     seam = it.take(piece(" is"), 102.25).seam
     assert seam == Seam(position=5, lost="cpu_engine.b-1", reason="it was killed", gap_ms=250)
     assert it.take(piece(" big"), 103).seam is None
-    assert it.finish("cpu_engine.b-2", END, 104).seams == [seam]
+    assert ended(it, "cpu_engine.b-2", END, 104).seams == [seam]
 
 
 def test_a_seams_position_is_counted_in_characters_not_bytes() -> None:
@@ -123,7 +129,7 @@ def test_an_answer_that_had_not_begun_has_no_seam() -> None:
     it = answer()
     it.lost("a.1", LOSS, 101)
     assert it.take(piece("Paris"), 102).seam is None
-    assert it.finish("a.2", END, 103).seams == []
+    assert ended(it, "a.2", END, 103).seams == []
 
 
 def test_losses_one_after_the_other_without_text_between_are_one_seam_from_the_first() -> None:
@@ -133,7 +139,7 @@ def test_losses_one_after_the_other_without_text_between_are_one_seam_from_the_f
     it.lost("a.2", ActorDied("again"), 103)
     seam = it.take(piece(" is"), 104).seam
     assert seam == Seam(position=5, lost="a.1", reason="it was killed", gap_ms=2000)
-    assert len(it.finish("a.3", END, 105).seams) == 1
+    assert len(ended(it, "a.3", END, 105).seams) == 1
 
 
 def test_every_interruption_is_a_seam_of_its_own() -> None:
@@ -142,7 +148,7 @@ def test_every_interruption_is_a_seam_of_its_own() -> None:
         it.take(piece("x"), 101 + number)
         it.lost(f"a.{number}", LOSS, 101.5 + number)
     it.take(piece("x"), 105)
-    seams = it.finish("a.9", END, 106).seams
+    seams = ended(it, "a.9", END, 106).seams
     assert [(seam.position, seam.lost) for seam in seams] == [(1, "a.0"), (2, "a.1"), (3, "a.2")]
 
 
@@ -150,7 +156,7 @@ def test_an_engine_lost_between_the_last_piece_and_the_end_leaves_its_seam_at_th
     it = answer()
     it.take(piece("Paris"), 101)
     it.lost("a.1", LOSS, 102)
-    seams = it.finish("a.2", END, 102.5).seams
+    seams = ended(it, "a.2", END, 102.5).seams
     assert seams == [Seam(position=5, lost="a.1", reason="it was killed", gap_ms=500)]
 
 
@@ -170,7 +176,7 @@ def test_seams_that_the_client_knows_of_come_before_its_own() -> None:
     earlier = Seam(position=2, lost="a.1", reason="it was killed", gap_ms=7)
     it = answer(begun=Begun(text="Paris", seams=[earlier]))
     seam = it.take(piece(" is"), 101).seam
-    assert it.finish("a.2", END, 102).seams == [earlier, seam]
+    assert ended(it, "a.2", END, 102).seams == [earlier, seam]
 
 
 def test_another_loss_before_the_first_new_text_does_not_hide_the_orchestrators() -> None:
@@ -232,7 +238,7 @@ def test_the_end_says_what_happened_when_and_by_whom() -> None:
     it.admitted(100.2)
     it.take(piece("Paris", 1, 2), 101, "M")
     it.take(piece(" 🌍"), 102, "M")
-    done = it.finish("cpu_engine.b-1", END, 103.5)
+    done = ended(it, "cpu_engine.b-1", END, 103.5)
     assert (done.query, done.finish_reason, done.tokens) == ("query", "stop", 3)
     assert (done.queued_ms, done.first_token_ms, done.total_ms) == (200, 1000, 3500)
     (used,) = done.engines
@@ -242,7 +248,7 @@ def test_the_end_says_what_happened_when_and_by_whom() -> None:
 
 
 def test_an_answer_without_text_has_no_first_token() -> None:
-    assert answer().finish("a.1", END, 101).first_token_ms is None
+    assert ended(answer(), "a.1", END, 101).first_token_ms is None
 
 
 def test_the_first_token_is_the_first_one_ever_not_the_one_after_a_seam() -> None:
@@ -250,4 +256,23 @@ def test_the_first_token_is_the_first_one_ever_not_the_one_after_a_seam() -> Non
     it.take(piece("Paris"), 101)
     it.lost("a.1", LOSS, 102)
     it.take(piece(" is"), 103)
-    assert it.finish("a.2", END, 104).first_token_ms == 1000
+    assert ended(it, "a.2", END, 104).first_token_ms == 1000
+
+
+# --- tools ----------------------------------------------------------------------------------
+
+
+def test_what_a_tool_says_is_the_whole_answer_and_the_metadata_name_it() -> None:
+    it = answer()
+    use = ToolUse(name="calculator", how="exact", arguments={"expression": "1+1"}, took_ms=3.0)
+    assert it.said_by_tool(use, "2", 100.5) == Text(text="2", count=0)
+    told = it.finish(101.0)
+    assert (told.tool, told.engines, told.finish_reason) == (use, [], "stop")
+    assert told.first_token_ms == 500
+
+
+def test_a_client_that_comes_back_gets_the_rest_of_what_the_tool_says() -> None:
+    it = answer(begun=Begun(text="40"))
+    use = ToolUse(name="calculator", how="exact", arguments={}, took_ms=3.0)
+    assert it.said_by_tool(use, "409.5", 100.5).text == "9.5"
+    assert it.text == "409.5"

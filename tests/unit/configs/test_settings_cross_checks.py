@@ -34,7 +34,10 @@ def test_an_unknown_need_is_told_the_nearest_actor() -> None:
 def test_an_unknown_engine_is_told_who_is_there() -> None:
     found = row('query.engines=["zzz"]')
     assert found["setting"] == "query.engines"
-    assert found["remedy"] == "there are: cpu_engine, gpu_engine, orchestrator, storage"
+    assert (
+        found["remedy"]
+        == "there are: cpu_engine, gpu_engine, memory, orchestrator, storage, tool_user"
+    )
 
 
 def test_a_cycle_is_named_and_blamed_on_the_place_that_closed_it() -> None:

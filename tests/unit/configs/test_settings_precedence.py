@@ -24,7 +24,14 @@ def file(tmp_path: Path) -> Path:
 
 def test_defaults_hold_where_nothing_is_said() -> None:
     settings = load_settings(environ={})
-    assert list(settings.actors) == ["storage", "cpu_engine", "gpu_engine", "orchestrator"]
+    assert list(settings.actors) == [
+        "storage",
+        "cpu_engine",
+        "gpu_engine",
+        "memory",
+        "tool_user",
+        "orchestrator",
+    ]
     assert settings.query.engines == ["gpu_engine", "cpu_engine"]
     assert settings.supervisor.heartbeat_interval_s == 0.25
 
@@ -105,7 +112,7 @@ def test_a_relative_folder_becomes_absolute() -> None:
 def test_a_disabled_actor_is_gone() -> None:
     texts = ["actors.cpu_engine.enabled=false"]
     actors = load_settings(environ={}, assignments=texts).actors
-    assert list(actors) == ["storage", "gpu_engine", "orchestrator"]
+    assert list(actors) == ["storage", "gpu_engine", "memory", "tool_user", "orchestrator"]
 
 
 def test_a_class_of_one_s_own_keeps_its_settings_as_they_are() -> None:
@@ -120,4 +127,12 @@ def test_a_class_of_one_s_own_keeps_its_settings_as_they_are() -> None:
 def test_settings_survive_the_way_through_plain_values() -> None:
     settings = load_settings(environ={}, assignments=["actors.storage.settings.manifest=/a.toml"])
     assert settings.actors["storage"].settings["manifest"] == "/a.toml"
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_settings_without_some_actors_survive_that_way_too() -> None:
+    switched_off = [f"actors.{name}.enabled=false" for name in ("gpu_engine", "memory")]
+    settings = load_settings(environ={}, assignments=switched_off)
+    assert settings.query.engines == ["cpu_engine"]
+    assert settings.actors["orchestrator"].uses == ["cpu_engine", "tool_user"]
     assert Settings.model_validate(settings.model_dump(mode="json")) == settings

@@ -264,3 +264,13 @@ def test_a_start_that_times_out_in_the_moment_of_the_stop_still_gets_its_drain_t
     # Now both are due: that nobody explains the death of a, and that b has said nothing yet.
     assert signals(driver.advance(EXIT_REPORT_S)) == [("b", TERM)]
     assert signals(driver.advance(5)) == [("b", KILL)]
+
+
+def test_whoever_uses_others_is_stopped_before_them_and_does_not_wait_for_them_at_the_start() -> (
+    None
+):
+    driver = PlanDriver({"asker": [], "asked": []}, uses={"asker": ["asked", "switched_off"]})
+    assert spawns(driver.spawner_ready()) == ["asked", "asker"]
+    driver.up("asked", "asker")
+    assert signals(driver.stop()) == [("asker", signal.SIGTERM)]
+    assert signals(driver.crash("asker", CLEAN)) == [("asked", signal.SIGTERM)]

@@ -1,0 +1,94 @@
+"""What a query is answered from: the conversation, the memories, the tool that fits.
+
+All of it is asked for at once, and only a conversation that is to go on is waited for. Memories and
+tools are looked up where their actors are READY; where they are not, the answer is made without
+them and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from configs.actor_settings import OrchestratorSettings
+from protocol.caller import Caller
+from protocol.clock import Clock
+from protocol.errors import NoyauError
+from protocol.messages.base import Ask, Message
+from protocol.messages.memory import Conversation, GetConversation, Hit, Recall
+from protocol.messages.orchestrator import Query
+from protocol.messages.tool_user import MAX_TEXT, FindTool, FoundTool
+
+M = TypeVar("M", bound=Message)
+
+MEMORY, TOOL_USER = "memory", "tool_user"
+LOOK_S = 2.0
+"""How long a memory or a tool is looked for: longer than either takes on a busy machine, and short
+enough to be given up for an answer."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What was found."""
+
+    conversation: Conversation | None = None
+    hits: list[Hit] = field(default_factory=list)
+    tool: FoundTool | None = None
+    missing: list[str] = field(default_factory=list)
+    """What the answer is made without, and why."""
+
+
+class Gatherer:
+    """Asks memory and tool_user on behalf of queries."""
+
+    def __init__(self, caller: Caller, clock: Clock, options: OrchestratorSettings) -> None:
+        self._caller = caller
+        self._clock = clock
+        self._options = options
+
+    async def gather(self, query: Query, question: str) -> Gathered:
+        """Everything there is for this query. Raises what stands in the way of going on with its
+        conversation: `NotFound`, or memory's being away until the deadline."""
+        found = Gathered()
+        await asyncio.gather(
+            self._conversation(query, found),
+            self._memories(query, question, found),
+            self._tool(query, question, found),
+        )
+        return found
+
+    async def _conversation(self, query: Query, found: Gathered) -> None:
+        if query.conversation:
+            found.conversation = await self._caller.ask(
+                MEMORY,
+                GetConversation(conversation=query.conversation, last=self._options.history_turns),
+            )
+
+    async def _memories(self, query: Query, question: str, found: Gathered) -> None:
+        if not (query.memories and question.strip()):
+            return
+        options = self._options
+        recall = Recall(
+            query=question, limit=options.memories, min_score=options.memory_min_score
+        )  # fmt: skip
+        recalled = await self._look(MEMORY, recall, "memories", found)
+        found.hits = recalled.hits if recalled is not None else []
+
+    async def _tool(self, query: Query, question: str, found: Gathered) -> None:
+        if query.tools and question.strip() and len(question) <= MAX_TEXT:
+            found.tool = await self._look(TOOL_USER, FindTool(text=question), "tools", found)
+
+    async def _look(self, actor: str, message: Ask[M], what: str, found: Gathered) -> M | None:
+        """The reply, or None and a word on why there is none. An actor that is switched off is no
+        lack."""
+        if actor not in self._caller.directory.entries:
+            return None
+        try:
+            if self._caller.directory.ready(actor, self._clock.now()) is None:
+                found.missing.append(f"without {what}: {actor} is not ready")
+                return None
+            return await self._caller.ask(actor, message, timeout_s=LOOK_S)
+        except NoyauError as error:
+            found.missing.append(f"without {what}: {error.message}")
+            return None

@@ -1,0 +1,305 @@
+"""The settings of the built-in actors, a section for each; see `schema.py` for the rules."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from configs.fields import LocalPath, Section
+
+
+class StorageSettings(Section):
+    """Settings of ``actors.storage:Storage``."""
+
+    manifest: LocalPath | None = Field(
+        None,
+        description="Path of a manifest file that names the assets, their sources and hashes. "
+        "Unset: the built-in one, which names a small default model.",
+    )
+    stall_timeout_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds without a new byte after which a download counts as stalled and is "
+        "tried again. 120: slow links pause for a minute and recover; there is no limit on the "
+        "whole, however large the file.",
+    )
+
+
+class EngineSettings(Section):
+    """Settings of ``actors.engine:Engine``."""
+
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="What the model computes on. With gpu, and no GPU in the machine or in the "
+        "build of the library, the engine is `unavailable`. cpu, because every machine has one.",
+    )
+    backend: str = Field(
+        "llama_cpp",
+        min_length=1,
+        description="Name of the model library's backend. llama_cpp: runs quantised models on "
+        "any CPU.",
+    )
+    model: str = Field(
+        "default",
+        min_length=1,
+        description="Which model: the name of an asset, `default` (the manifest's default), or "
+        "the path of a GGUF file. `default`, so that a first start needs no choice.",
+    )
+    context_tokens: int = Field(
+        8192,
+        ge=128,
+        le=16_777_216,
+        description="Tokens of context, divided among the slots. 8192: 2048 for each of four "
+        "slots, at a memory cost that a small machine has.",
+    )
+    slots: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Answers generated at the same time. 4: batching still gains speed on a CPU "
+        "there, and each answer stays readable while it streams.",
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of the engine. Unset: all cores."
+    )
+    batch_tokens: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="Prompt tokens evaluated in one step. 256: prefill is reported, and can be "
+        "cancelled, once per batch; smaller reacts faster and reads prompts slower.",
+    )
+    niceness: int = Field(
+        0,
+        ge=0,
+        le=19,
+        description="How far the model's threads give way to others, as in nice(1), without unit. "
+        "0: they get their fair share beside other programs. More lets messages pass them sooner; "
+        "whether that pays was not measured reliably yet.",
+    )
+    simulated_token_s: float | None = Field(
+        None,
+        ge=0,
+        le=60,
+        description="Of the backend `simulated`: seconds for each token. Unset: 0.01 as a GPU, "
+        "0.05 as a CPU, the speeds of a small model on a fast and on a slow machine.",
+    )
+    simulated_failure: Literal["none", "fail", "stall", "die", "garble", "slow"] = Field(
+        "none",
+        description="Of the backend `simulated`: what happens after "
+        "`simulated_failure_after_tokens`: an error, silence for ever, SIGKILL of the process, "
+        "garbage from there on, or a tenth of the speed. none: it works.",
+    )
+    simulated_failure_after_tokens: int = Field(
+        20,
+        ge=0,
+        le=1_000_000,
+        description="Of the backend `simulated`: tokens of the whole answer, continued parts "
+        "included, after which it fails. 20: in the middle of a sentence.",
+    )
+    prompt_cache_mib: int = Field(
+        256,
+        ge=0,
+        le=1_048_576,
+        description="Memory in MiB for evaluated prompts that later queries may begin with. 256: "
+        "some long conversations of a small model. 0 switches it off.",
+    )
+
+
+class OrchestratorSettings(Section):
+    """Settings of ``actors.orchestrator:Orchestrator``."""
+
+    history_turns: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Last turns of a conversation that are looked at for the prompt; those that "
+        "do not fit into the model's context are left out, oldest first. 100: more than a small "
+        "context holds, few enough to be read in a millisecond.",
+    )
+    memories: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Most memories that are put into a prompt; 0 uses none. 3: a small model loses "
+        "the question among more.",
+    )
+    memory_min_score: float = Field(
+        0.4,
+        ge=-1,
+        le=1,
+        description="Cosine similarity, without unit, that a memory must have with the question. "
+        "0.4: with all-MiniLM-L6-v2 what is about the same thing lies above it, what merely "
+        "shares words below.",
+    )
+
+    system_prompt: str | None = Field(
+        None,
+        description="Text put before a conversation that has no system message. Unset: none, so "
+        "that nothing is said in the user's name.",
+    )
+    max_tokens: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Longest answer in tokens when the query names none. 512: about a page, and "
+        "a quarter of a slot's default context.",
+    )
+    temperature: float = Field(
+        0.7,
+        ge=0,
+        le=5,
+        description="Sampling temperature, without unit; 0 always takes the likeliest token. "
+        "0.7: the usual middle between dull and erratic.",
+    )
+    top_p: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the probability mass that is sampled from (nucleus sampling). "
+        "0.95: cuts the unlikely tail only.",
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of the sampler, a whole number without unit. Unset: a fresh one for "
+        "each query.",
+    )
+
+
+class MemorySettings(Section):
+    """Settings of ``actors.memory:Memory``."""
+
+    weights: str = Field(
+        "all-minilm-l6-v2",
+        min_length=1,
+        description="Name of the asset with the embedding model's weights (safetensors of "
+        "all-MiniLM-L6-v2). The manifest's own, so that a first start needs no choice.",
+    )
+    vocabulary: str = Field(
+        "all-minilm-l6-v2-vocabulary",
+        min_length=1,
+        description="Name of the asset with the embedding model's vocabulary. The manifest's own.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="CPU threads of the embedding model. 1: a sentence takes some milliseconds, "
+        "and two threads that wait for each other are far slower while the language model works.",
+    )
+    batch_texts: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="Texts embedded in one go. 32: what waits is taken together, and nobody waits "
+        "for more than about a quarter of a second behind a batch.",
+    )
+    max_waiting_texts: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Texts that may wait to be embedded; the next is refused with `overloaded`. "
+        "1024: some ten seconds of work, after which most callers have given up.",
+    )
+    duplicate_score: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Cosine similarity, without unit, from which a text counts as remembered "
+        "already. 0.95: other wording of the same sentence; what only speaks of the same is less.",
+    )
+    max_text_chars: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="Longest text of one memory in characters. 16384: some pages. The model reads "
+        "the first 256 tokens, so a longer text would be found by its beginning alone.",
+    )
+    max_turn_chars: int = Field(
+        262_144,
+        ge=1,
+        le=4_000_000,
+        description="Longest content of one turn of a conversation in characters, and of its "
+        "metadata as JSON. 262144: more than any context of a local model holds.",
+    )
+    approximate_above: int = Field(
+        200_000,
+        ge=0,
+        le=100_000_000,
+        description="Number of memories above which they are searched with an approximate index. "
+        "200000: exact search takes 10 to 30 ms there, and its matrix 300 MB.",
+    )
+
+
+class ToolSettings(Section):
+    """Settings of ``actors.tool_user:ToolUser``."""
+
+    folders: list[LocalPath] = Field(
+        default_factory=list,
+        description="Folders of tools besides the built-in ones: each .py file there is a tool. "
+        "Empty: no code runs that its owner did not name.",
+    )
+    switched_off: list[str] = Field(
+        default_factory=list,
+        description="Names of tools that are left out. Empty: the built-in ones reach nothing "
+        "outside without being allowed to.",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="What tools are told by their owner, by the tool's name, such as "
+        '{ read_file = { allowed = ["/srv/notes"] } }. Empty: read_file may read nothing.',
+    )
+    timeout_s: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Seconds a call may take that names no time of its own. 10: somebody waits "
+        "for the answer that needs it.",
+    )
+    cpu_s: int = Field(
+        30,
+        ge=1,
+        le=86_400,
+        description="CPU seconds of one process of a tool. 30: above the usual deadline, so that "
+        "it only meets calls that were given a long one.",
+    )
+    memory_mib: int = Field(
+        256,
+        ge=16,
+        le=1_048_576,
+        description="Memory in MiB that one process of a tool may map beyond what it is born "
+        "with. 256: a large file fits, and several such tools at once fit a small machine.",
+    )
+    file_mib: int = Field(
+        64,
+        ge=1,
+        le=1_048_576,
+        description="Largest file in MiB that a tool may write in its working folder. 64: an "
+        "endless one does not fill the disk.",
+    )
+    output_bytes: int = Field(
+        64 * 1024,
+        ge=256,
+        le=2 * 1024 * 1024,
+        description="Longest result in bytes; what is longer is cut and says so. 64 KiB: about "
+        "16,000 tokens, more than the default model's context holds.",
+    )
+    max_running: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Tools that run at the same time; the next call is refused with `overloaded`. "
+        "8: more would take turns on a small machine's cores.",
+    )
+    similarity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Cosine, without unit, from which on a text counts as meant for a tool that "
+        "it is like. 0.5: with the default embedding model 16 questions for no tool stayed below "
+        "0.42, and 6 of 9 that were meant for one, in other words than its own, reached it.",
+    )
