@@ -22,7 +22,7 @@ from actors.orchestrator.generating import Engines
 from actors.orchestrator.prompt import question_of, said_before, with_system
 from configs.actor_settings import OrchestratorSettings
 from protocol.errors import ActorDied, ActorUnavailable, InvalidRequest
-from protocol.messages.engine import ChatMessage, Generated, Sampling
+from protocol.messages.engine import ChatMessage, Generated, Sampling, Tokens
 from protocol.messages.memory import AppendTurns, Turn
 from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text, ToolUse
 from protocol.messages.tool_user import CallTool, FoundTool
@@ -75,6 +75,14 @@ class Orchestrator(Actor):
         )  # fmt: skip
         turns = self._turns(message)
         async with self._acceptance.of(message, request) as accepted:
+            stored = await self._gatherer.stored(message)
+            if stored is not None:
+                rest = stored.text.removeprefix(answer.text)
+                yield answer.take(Tokens(text=rest, count=0), self.clock.now())
+                accepted.done = True
+                told = answer.finish(self.clock.now())
+                yield told.model_copy(update={"conversation": stored.conversation})
+                return
             found = await self._gatherer.gather(message, question_of(message))
             ways = self._ways(message, turns, found, answer, accepted, request.context.deadline)
             async with contextlib.aclosing(ways) as pieces:

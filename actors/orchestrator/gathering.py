@@ -16,13 +16,15 @@ from protocol.caller import Caller
 from protocol.clock import Clock
 from protocol.errors import NoyauError
 from protocol.messages.base import Ask, Message
-from protocol.messages.memory import Conversation, GetConversation, Hit, Recall
+from protocol.messages.memory import Conversation, GetConversation, Hit, ListConversations, Recall
 from protocol.messages.orchestrator import Query
 from protocol.messages.tool_user import MAX_TEXT, FindTool, FoundTool
 
 M = TypeVar("M", bound=Message)
 
 MEMORY, TOOL_USER = "memory", "tool_user"
+LATEST = 20
+"""Conversations that are looked through for an answer whose conversation is not known."""
 LOOK_S = 2.0
 """How long a memory or a tool is looked for: longer than either takes on a busy machine, and short
 enough to be given up for an answer."""
@@ -37,6 +39,14 @@ class Gathered:
     tool: FoundTool | None = None
     missing: list[str] = field(default_factory=list)
     """What the answer is made without, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer that is in its conversation."""
+
+    conversation: str
+    text: str
 
 
 class Gatherer:
@@ -57,6 +67,22 @@ class Gatherer:
             self._tool(query, question, found),
         )
         return found
+
+    async def stored(self, query: Query) -> StoredAnswer | None:
+        """The answer of a query that comes back, where a dead incarnation had stored it already and
+        died before it could say so."""
+        if query.begun is None or query.conversation is None:
+            return None
+        ids = [query.conversation]
+        if not query.conversation:
+            # A new one, whose id nobody got to know; it is one of the latest.
+            latest = await self._caller.ask(MEMORY, ListConversations(limit=LATEST))
+            ids = [one.conversation for one in latest.items]
+        for id_ in ids:
+            found = await self._caller.ask(MEMORY, GetConversation(conversation=id_, last=2))
+            if found.turns and found.turns[-1].metadata.get("query") == query.id:
+                return StoredAnswer(id_, found.turns[-1].content)
+        return None
 
     async def _conversation(self, query: Query, found: Gathered) -> None:
         if query.conversation:

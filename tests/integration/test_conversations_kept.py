@@ -13,7 +13,7 @@ from noyau import Client, Query
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from protocol.messages.memory import GetConversation, Remember
-from protocol.messages.orchestrator import Answered
+from protocol.messages.orchestrator import Answered, Begun
 from tests.integration.test_command import noyau
 from tests.support.system import connect, pid_of, running, running_pid, status_when
 
@@ -175,3 +175,20 @@ async def test_the_chat_command_talks_in_a_conversation_and_others_show_and_forg
         assert "Traceback" not in told
         _, told, code = await command("chat", "--continue", id_, stdin="hello\n")
         assert code == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_an_answer_that_was_stored_before_its_orchestrator_died_is_not_made_again(
+    known: bool,
+) -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        conversation = (await say(client, "begin", "")).conversation if known else ""
+        query = Query(text="Go on.", conversation=conversation, max_tokens=30)
+        answer = await client.ask(query)
+        # What the client library asks when the end did not reach it any more.
+        begun = Begun(text=answer.text[:20], reason="it was killed")
+        again = await client.ask(query.model_copy(update={"begun": begun}))
+        assert begun.text + again.text == answer.text
+        assert again.metadata.conversation == answer.metadata.conversation
+        kept = await client.ask(GetConversation(conversation=again.metadata.conversation))
+        assert kept.total == (4 if known else 2)

@@ -71,7 +71,10 @@ async def until_written(file: Path) -> int:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def test_tools_are_listed_found_and_run_and_survive_a_kill(tmp_path: Path) -> None:

@@ -131,7 +131,10 @@ async def failure(runner: Runner, tool: str, name: str = "") -> ToolFailed:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def written_pid(file: Path) -> int:
