@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.generation``. Both generate from the same model file with the same threads,
 slots and batch, greedily, for the same prompts; a round is new prompts, so that neither finds them
-in its cache. The stack is a client, the orchestrator and the engine: three processes.
+in its cache. The stack is a client, the orchestrator and the engine: three processes, with storage,
+memory and the tools beside them. Memories and tools are not looked up but where a row says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,8 @@ SLOTS = 8
 CONTEXT_TOKENS = 8 * 1024
 BATCH_TOKENS = 256
 MAX_TOKENS = 96
+LOOKING_UP = "noyau with look-ups, 1"
+"""What it costs that a question may be answered from memory or by a tool: the floor never looks."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,12 @@ class Direct:
         await self._process.wait()
 
 
-async def one_answer(system: System, prompt: str) -> tuple[int, float]:
+async def one_answer(system: System, prompt: str, look_ups: bool) -> tuple[int, float]:
     """Tokens of one answer, and milliseconds until its first text."""
     began, first = time.perf_counter(), 0.0
-    query = Query(text=prompt, temperature=0, max_tokens=MAX_TOKENS)
+    query = Query(
+        text=prompt, temperature=0, max_tokens=MAX_TOKENS, memories=look_ups, tools=look_ups
+    )
     async with system.client.stream(query) as stream:
         async for _ in stream:
             first = first or (time.perf_counter() - began) * 1000
@@ -100,10 +106,10 @@ async def one_answer(system: System, prompt: str) -> tuple[int, float]:
     return sum(use.completion_tokens for use in stream.end.engines), first
 
 
-async def through_noyau(system: System, prompts: list[str]) -> Round:
-    """One round."""
+async def through_noyau(system: System, prompts: list[str], look_ups: bool = False) -> Round:
+    """One round; with ``look_ups`` a memory and a tool are looked for first, as by default."""
     began = time.perf_counter()
-    answers = await asyncio.gather(*(one_answer(system, prompt) for prompt in prompts))
+    answers = await asyncio.gather(*(one_answer(system, one, look_ups) for one in prompts))
     seconds = time.perf_counter() - began
     return Round(sum(tokens for tokens, _ in answers), seconds, [first for _, first in answers])
 
@@ -128,19 +134,28 @@ async def measure() -> None:
         model = next((system.data_folder / "assets").glob("models/*.gguf"))
         direct = await Direct.start(model, threads)
         results: dict[str, list[Round]] = {}
+        numbers = itertools.count(50_000)
+
+        def directly(n: itertools.count[int], t: int) -> Callable[[], Awaitable[Round]]:
+            return lambda: direct.run(prompts_for(n, t))
+
+        def through(n: itertools.count[int], t: int) -> Callable[[], Awaitable[Round]]:
+            return lambda: through_noyau(system, prompts_for(n, t))
+
+        async def looking_up() -> Round:
+            return await through_noyau(system, prompts_for(numbers, 1), look_ups=True)
+
         for together in TOGETHER:
             floor_numbers, stack_numbers = (
                 itertools.count(together * 1000),
                 itertools.count(together * 1000),
             )
-            contestants = {
-                f"direct, {together}": lambda n=floor_numbers, t=together: direct.run(
-                    prompts_for(n, t)
-                ),
-                f"noyau, {together}": lambda n=stack_numbers, t=together: through_noyau(
-                    system, prompts_for(n, t)
-                ),
+            contestants: dict[str, Callable[[], Awaitable[Round]]] = {
+                f"direct, {together}": directly(floor_numbers, together),
+                f"noyau, {together}": through(stack_numbers, together),
             }
+            if together == 1:
+                contestants[LOOKING_UP] = looking_up
             results |= await alternate(contestants, options)
         await direct.stop()
     _show(results)
@@ -171,6 +186,11 @@ def _show(results: dict[str, list[Round]]) -> None:
         for mine, theirs in zip(results["noyau, 1"], results["direct, 1"], strict=True)
     ]
     figures["first_token_extra_ms"] = Figure(statistics.median(extra), "ms", "<= 10")
+    looked_up = [
+        mine.first_ms[0] - theirs.first_ms[0]
+        for mine, theirs in zip(results[LOOKING_UP], results["direct, 1"], strict=True)
+    ]
+    figures["first_token_extra_with_look_ups_ms"] = Figure(statistics.median(looked_up), "ms")
     show_figures("generation", figures)
 
 

@@ -253,6 +253,9 @@ class Memory(Actor):
     async def recall(self, message: Recall) -> Recalled:
         """The memories nearest to the query."""
         self._check(message.query, "the query")
+        if self._ready and not await self._in(self._database, self._store.count_memories):
+            # The usual case of whoever only talks: nothing to find, so nothing to compute.
+            return Recalled(hits=[])
         ready = await self._when_ready()
         (vector,) = await ready.batcher.embed([message.query])
         found, unsearched = await self._in(

@@ -103,7 +103,9 @@ class Gatherer:
 
     async def _tool(self, query: Query, question: str, found: Gathered) -> None:
         if query.tools and question.strip() and len(question) <= MAX_TEXT:
-            found.tool = await self._look(TOOL_USER, FindTool(text=question), "tools", found)
+            found.tool = await self._look(
+                TOOL_USER, FindTool(text=question, similar=False), "tools", found
+            )
 
     async def _look(self, actor: str, message: Ask[M], what: str, found: Gathered) -> M | None:
         """The reply, or None and a word on why there is none. An actor that is switched off is no

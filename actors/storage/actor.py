@@ -39,6 +39,8 @@ from protocol.messages.storage import (
 if TYPE_CHECKING:
     from actors.storage.worktable import WorkTable
 
+OPEN_LEDGER_S = 0.5
+"""After the start, unless somebody asks for it before."""
 THREADS = 4
 """Assets provided at the same time; each beyond that waits its turn."""
 
@@ -67,6 +69,10 @@ class Storage(Actor):
         """Clear what dead runs left half done, and open the table of work; in threads, and nobody
         waits for it."""
         self._loop.run_in_executor(self._threads, self._store.sweep)
+        # A moment later, so that whoever waits for this start is answered first.
+        self._loop.call_later(OPEN_LEDGER_S, self._open_ledger)
+
+    def _open_ledger(self) -> None:
         self._ledger.open().add_done_callback(self._opened)
 
     def _opened(self, opening: asyncio.Future[WorkTable]) -> None:

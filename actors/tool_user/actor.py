@@ -110,7 +110,7 @@ class ToolUser(Actor):
             return FoundTool(
                 tool=_info(exact.tool), how="exact", arguments=exact.arguments, score=1.0
             )
-        if not text:
+        if not text or not message.similar:
             return FoundTool()
         looked = await self._similar.look(text)
         if looked.nearest is None:

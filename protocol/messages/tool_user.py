@@ -63,6 +63,8 @@ class FindTool(Ask[FoundTool], operation="tool_user.find", role=Role.ASK):
 
     idempotent = True
     text: str = Field(max_length=MAX_TEXT)
+    similar: bool = True
+    """Whether likeness counts too; it takes a vector of the text, which is a model's work."""
 
 
 class ToolResult(Message):
