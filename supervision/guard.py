@@ -34,6 +34,8 @@ WINDOW_S = 60.0
 """More crashes than that within the window is giving up: a supervisor that cannot live needs a
 person. Kills by hand, even several in a row, stay below it."""
 ADOPT = "--adopt="
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that ask to stop, which a guard passes on."""
 
 
 class Guarded(Protocol):
@@ -123,8 +125,10 @@ class Guard:
         """Start the supervisor, wait, start again; returns the exit code to end with."""
         become_subreaper()
         set_name("noyau-guard")
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in STOPPING:
             signal.signal(number, lambda *_: self._stop())
+        # Whoever started this guard may have held them back until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         while True:
             if self._guarded is None:
                 self._guarded = Child(self._command, self._restarts, self._guard_restarts)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from supervision.guard import ADOPT
+from supervision.guard import ADOPT, STOPPING
 from supervision.restart import Again, Exit, RestartPolicy
 
 
@@ -115,9 +114,9 @@ class GuardKeeper:
                 (os.POSIX_SPAWN_DUP2, theirs, 3),
             ],
             setsid=True,
-            # What asyncio blocks or ignores here is none of the guard's business.
-            setsigmask=[],
-            setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+            # Held back until it can pass them on: one that came while Python starts would end it.
+            setsigmask=STOPPING,
+            setsigdef=STOPPING,
         )  # fmt: skip
         os.close(theirs)
         self._is_child = True
