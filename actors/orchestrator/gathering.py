@@ -92,9 +92,9 @@ class Gatherer:
             )
 
     async def _memories(self, query: Query, question: str, found: Gathered) -> None:
-        if not (query.memories and question.strip()):
-            return
         options = self._options
+        if not (options.memories and query.memories and question.strip()):
+            return
         recall = Recall(
             query=question, limit=options.memories, min_score=options.memory_min_score
         )  # fmt: skip

@@ -192,3 +192,12 @@ async def test_an_answer_that_was_stored_before_its_orchestrator_died_is_not_mad
         assert again.metadata.conversation == answer.metadata.conversation
         kept = await client.ask(GetConversation(conversation=again.metadata.conversation))
         assert kept.total == (4 if known else 2)
+
+
+async def test_with_none_allowed_no_memory_is_put_into_a_prompt() -> None:
+    none = "actors.orchestrator.settings.memories=0"
+    async with running(*SIMULATED, none) as system, await connect(system) as client:
+        await client.ask(Remember(text="The user's dog is called Rex."), timeout_s=60)
+        asked = await client.ask(Query(text="What is the name of my dog?", max_tokens=4))
+        assert asked.metadata.memories == []
+        assert asked.metadata.missing == []
