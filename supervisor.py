@@ -122,10 +122,11 @@ class Supervisor:
         self._spawner_since = self._began
         self._spawner = Spawner(
             SpawnerEvents(
-                ready=lambda: self._do(self._plan.spawner_ready(self._now())),
+                ready=self._on_spawner_ready,
                 spawned=self._on_spawned,
                 failed=self._on_spawn_failed,
                 ended=self._on_ended,
+                preloaded=self._on_preloaded,
                 died=self._on_spawner_died,
             )
         )
@@ -247,6 +248,17 @@ class Supervisor:
         self._watchers.happened(event)
 
     # --- what the spawner and the kernel say ------------------------------------------------
+
+    def _on_spawner_ready(self) -> None:
+        self._do(self._plan.spawner_ready(self._now()))
+        entries = self._settings.actors.values()
+        self._spawner.preload(entry.class_path for entry in entries if entry.preload)
+
+    def _on_preloaded(self, class_path: str, problem: str) -> None:
+        if problem:
+            log.warning("not_preloaded", class_path=class_path, problem=problem)
+        else:
+            log.info("preloaded", class_path=class_path)
 
     def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
         self._pidfds[key] = pidfd

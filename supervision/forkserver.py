@@ -9,8 +9,10 @@ milliseconds. It is single-threaded (a fork copies one thread only), holds no zm
 speaks msgpack over one SOCK_SEQPACKET socket, one message a packet:
 
     in   {"spawn": KEY, "name": …, "entry": "module:function", "payload": …, "output": PATH}
+         {"preload": ["module:Class", …]}
     out  {"spawned": KEY, "pid": …} with the pidfd attached · {"failed": KEY, "reason": …}
          {"ended": KEY, "status": …}                          · {"ready": true} once
+         {"preloaded": "module:Class", "problem": ""}
 
 When the socket closes, because the supervisor is gone, it kills every descendant and ends.
 (The standard library's forkserver blocks its caller when it is stopped, and re-imports the
@@ -31,7 +33,11 @@ from typing import Any, NoReturn
 
 import msgpack
 
+from supervision.preloading import Preloader
 from supervision.processes import become_subreaper, die_with_parent, kill_descendants, set_name
+
+IDLE_S = 0.3
+"""Without an order for so long, there is time to preload the next class."""
 
 
 class ForkServer:
@@ -40,6 +46,7 @@ class ForkServer:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._keys: dict[int, str] = {}
+        self._preloader = Preloader()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> NoReturn:
@@ -50,15 +57,16 @@ class ForkServer:
         signal.signal(signal.SIGTERM, lambda *_: self._sweep())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        # Collected garbage would touch, and so copy, pages that all children share.
-        gc.collect()
-        gc.freeze()
+        _share_memory()
         self._send({"ready": True})
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            found = poll.poll(IDLE_S * 1000 if self._preloader.wants_to_go_on else None)
+            if not found:
+                self._preload()
+            for fd, _ in found:
                 if fd == self._wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake_read, 512)
@@ -75,6 +83,12 @@ class ForkServer:
         if not packet:
             self._sweep()
         order = msgpack.unpackb(packet)
+        if "preload" in order:
+            self._preloader.add(order["preload"])
+        else:
+            self._spawn(order)
+
+    def _spawn(self, order: dict[str, Any]) -> None:
         key = order["spawn"]
         # Asked before the fork: the child of one that dies meanwhile would take another for it.
         spawner = os.getpid()
@@ -102,9 +116,21 @@ class ForkServer:
             if pid == 0:
                 return
             key = self._keys.pop(pid, None)
+            code = os.waitstatus_to_exitcode(status)
             # A grandchild whose parent died came to us as sub-reaper: nobody asks for it.
             if key is not None:
-                self._send({"ended": key, "status": os.waitstatus_to_exitcode(status)})
+                self._send({"ended": key, "status": code})
+            elif (preloaded := self._preloader.ended(pid, code)) is not None:
+                name, problem = preloaded
+                _share_memory()
+                self._send({"preloaded": name, "problem": problem})
+
+    def _preload(self) -> None:
+        try:
+            self._preloader.go_on()
+        except OSError as error:
+            # A restart takes longer without it; and it will be tried again, by the next spawner.
+            sys.stderr.write(f"noyau-spawner: cannot fork to preload: {error.strerror}\n")
 
     def _send(self, message: dict[str, Any], *fds: int) -> None:
         try:
@@ -139,6 +165,12 @@ class ForkServer:
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.flush()
             os._exit(code)
+
+
+def _share_memory() -> None:
+    """Collected garbage would touch, and so copy, pages that all children share."""
+    gc.collect()
+    gc.freeze()
 
 
 def _redirect(output: str) -> None:

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,8 @@ from protocol.errors import InternalError
 from supervision.forkserver import serve
 
 PRELOAD = ("zmq", "zmq.utils.monitor", "asyncio", "actors.kernel.host")
-"""What every actor needs. Nothing of a single actor: a broken model library in here would take
-all of them down."""
+"""What every actor needs. Nothing of a single actor: a broken library of one, imported without a
+trial, would take all of them down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class SpawnerEvents:
     """(key, reason)"""
     ended: Callable[[str, int], None]
     """(key, exit code or negated signal number)"""
+    preloaded: Callable[[str, str], None]
+    """(``module:Class``, what speaks against it; or nothing when it is there)"""
     died: Callable[[], None]
     """The spawner itself is gone; its processes die with it."""
 
@@ -142,14 +144,20 @@ class Spawner:
     def order(self, order: SpawnOrder) -> None:
         """Ask for a process. Returns at once; without a spawner the order is lost, and so it
         is with one that dies: the owner learns that by `died`."""
+        self._send(
+            {"spawn": order.key, "name": order.name, "entry": order.entry,
+             "payload": order.payload, "output": order.output}
+        )  # fmt: skip
+
+    def preload(self, classes: Iterable[str]) -> None:
+        """Have it import these, each a ``module:Class``, when it has nothing else to do; processes
+        made after that find them imported. `preloaded` tells what came of each."""
+        self._send({"preload": list(classes)})
+
+    def _send(self, message: dict[str, Any]) -> None:
         if self._channel is None:
             return
-        self._queue.append(
-            msgpack.packb(
-                {"spawn": order.key, "name": order.name, "entry": order.entry,
-                 "payload": order.payload, "output": order.output}
-            )
-        )  # fmt: skip
+        self._queue.append(msgpack.packb(message))
         self._flush()
 
     def _flush(self) -> None:
@@ -191,6 +199,8 @@ class Spawner:
                 self._events.failed(key, reason)
             case {"ended": key, "status": status}:
                 self._events.ended(key, status)
+            case {"preloaded": name, "problem": problem}:
+                self._events.preloaded(name, problem)
 
     def _on_death(self) -> None:
         # What it said last is still to be read, then it is over.

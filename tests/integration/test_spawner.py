@@ -36,11 +36,13 @@ class Owner:
         self.pids: dict[str, int] = {}
         self.pidfds: dict[str, int] = {}
         self.failed: dict[str, str] = {}
+        self.preloaded: dict[str, str] = {}
+        """What speaks against each module."""
         self.ended: list[tuple[str, int]] = []
         self.spawner = Spawner(
             SpawnerEvents(
                 self._on_ready, self._on_spawned, self.failed.__setitem__, self._on_ended,
-                self._on_died,
+                self.preloaded.__setitem__, self._on_died,
             )
         )  # fmt: skip
 
@@ -222,6 +224,100 @@ async def test_an_entry_that_fails_ends_its_process_alone_and_its_output_says_wh
         await it.spawn("a.2", "wait")
 
 
+# --- preloading -----------------------------------------------------------------------------
+
+GOOD = "class It: pass"
+
+
+async def preload(it: Owner, **files: str) -> dict[str, str]:
+    """Have a spawner import the class It of each file; what speaks against each."""
+    for name, source in files.items():
+        (it.folder / f"{name}.py").write_text(source)
+    names = [f"{name}:It" for name in files]
+    it.spawner.preload(names)
+    await eventually(lambda: len(it.preloaded) == len(names))
+    return {name.removesuffix(":It"): problem for name, problem in it.preloaded.items()}
+
+
+@pytest.fixture
+def _finds_files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+
+
+@pytest.mark.usefixtures("_finds_files_of")
+async def test_what_is_preloaded_is_there_in_every_later_process(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        assert await preload(it, quick=GOOD) == {"quick": ""}
+        into = tmp_path / "modules"
+        await it.spawn("a.1", "list_modules", into=str(into))
+        await eventually(lambda: it.ended)
+        assert "quick" in into.read_text().split()
+
+
+@pytest.mark.usefixtures("_finds_files_of")
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("raise RuntimeError('broken')", "fails"),
+        ("no python", "fails"),
+        ("class Other: pass", "fails"),
+        ("import os; os._exit(9)", "with 9"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "with -11"),
+        (
+            "import threading; threading.Thread(target=threading.Event().wait, daemon=True)"
+            ".start()\nclass It: pass",
+            "thread",
+        ),
+    ],
+)
+async def test_what_would_harm_the_spawner_is_not_preloaded_and_it_lives_on(
+    tmp_path: Path, source: str, problem: str
+) -> None:
+    async with owner(tmp_path) as it:
+        found = await preload(it, harmful=source, good=GOOD)
+        assert problem in found["harmful"]
+        assert found["good"] == ""
+        into = tmp_path / "modules"
+        await it.spawn("a.1", "list_modules", into=str(into))
+        await eventually(lambda: it.ended)
+        assert "harmful" not in into.read_text().split()
+        assert it.died == 0
+
+
+@pytest.mark.usefixtures("_finds_files_of")
+async def test_an_import_that_never_ends_holds_up_no_order(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        begun = tmp_path / "begun"
+        (tmp_path / "endless.py").write_text(
+            f"import pathlib, threading\npathlib.Path({str(begun)!r}).touch()\n"
+            "threading.Event().wait()"
+        )
+        it.spawner.preload(["endless:It"])
+        await eventually(begun.exists)
+        await it.spawn("a.1", "end", code=4)
+        await eventually(lambda: it.ended)
+        assert it.ended == [("a.1", 4)]
+        assert it.preloaded == {}
+
+
+@pytest.mark.usefixtures("_finds_files_of")
+async def test_a_trial_of_an_import_dies_with_its_spawner(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        pid = tmp_path / "pid"
+        (tmp_path / "endless.py").write_text(
+            "import os, pathlib, threading\n"
+            f"new = pathlib.Path({str(pid.with_suffix('.new'))!r})\n"
+            f"new.write_text(str(os.getpid()))\nnew.rename({str(pid)!r})\n"
+            "threading.Event().wait()"
+        )
+        it.spawner.preload(["endless:It"])
+        await eventually(pid.exists)
+        trial = os.pidfd_open(int(pid.read_text()))
+        it.pidfds["trial"] = trial
+        it.spawner.kill()
+        await eventually(lambda: is_over(trial))
+
+
 # --- a spawner that dies --------------------------------------------------------------------
 
 
@@ -265,7 +361,7 @@ async def test_what_the_spawner_said_before_its_death_is_heard_before_that_is_to
     spawner = Spawner(
         SpawnerEvents(
             lambda: order.append("ready"), lambda *_: None, lambda *_: None, lambda *_: None,
-            lambda: order.append("died"),
+            lambda *_: None, lambda: order.append("died"),
         )
     )  # fmt: skip
     spawner.start()
@@ -389,7 +485,7 @@ async def main(first):
     def spawned(key, pid, pidfd):
         print(key, pid != os.getpid())
         os.close(pidfd)
-    spawner = Spawner(SpawnerEvents(lambda: print("ready"), spawned, print, ended, print))
+    spawner = Spawner(SpawnerEvents(lambda: print("ready"), spawned, print, ended, print, print))
     spawner.start(first)
     entry = "tests.support.entries:end"
     spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, sys.argv[1]))
