@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from actors.tool_user.processes import Limits
+from actors.tool_user.limits import Limits
 from actors.tool_user.runner import Runner
 from actors.tool_user.tools.calculator import calculator
 from benchmarks.harness import (

@@ -1,6 +1,7 @@
 """What Linux is asked about processes: descendants, parent-death signal, sub-reaper.
 
-Standard library only: the guard, which must hardly need anything, uses it.
+Standard library only: the guard, which must hardly need anything, uses it, and so do the processes
+of tools.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,6 +31,11 @@ def _prctl(option: int, value: int | bytes) -> None:
 def become_subreaper() -> None:
     """Have orphaned descendants become children of this process instead of init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def gain_nothing() -> None:
+    """No program that this process starts has more rights than it (set-user-id is ignored)."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def die_with_parent(parent: int, signal_: signal.Signals) -> None:
@@ -47,7 +54,24 @@ def set_name(name: str) -> None:
 
 
 def children_of(parent: int) -> list[int]:
-    """The pids of the direct children of a process, also those that only wait to be reaped."""
+    """The pids of the direct children of a process, also those that only wait to be reaped.
+
+    Empty for a process that is gone. While some of them end, others may be missing from the list
+    (see proc(5)): whoever needs them all asks again.
+    """
+    try:
+        # The kernel lists children by the thread that has them.
+        tasks = list(Path(f"/proc/{parent}/task").iterdir())
+        if tasks and not (tasks[0] / "children").exists():
+            return _searched_children_of(parent)
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        # It is gone; or a thread of it, whose children another thread has now.
+        return _searched_children_of(parent)
+
+
+def _searched_children_of(parent: int) -> list[int]:
+    """The same by looking at every process, for a kernel without CONFIG_PROC_CHILDREN."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

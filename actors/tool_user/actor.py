@@ -17,7 +17,7 @@ from actors.kernel import Actor, Surroundings, handles
 from actors.tool_user.catalogue import Catalogue, load_catalogue
 from actors.tool_user.embedding import SimilarTools
 from actors.tool_user.finding import find_exact, texts_of
-from actors.tool_user.processes import Limits
+from actors.tool_user.limits import Limits
 from actors.tool_user.results import NoJson, Shaped, shape
 from actors.tool_user.runner import Runner
 from actors.tool_user.running import remove_folder

@@ -23,15 +23,15 @@ from typing import NoReturn
 
 from actors.tool_user.catalogue import Catalogue
 from actors.tool_user.orders import PRINTED, Order, told_end, told_error, told_value, unpacked
-from actors.tool_user.processes import (
+from actors.tool_user.results import NoJson, shape
+from protocol.errors import ToolFailed
+from supervision.processes import (
     become_subreaper,
     die_with_parent,
     gain_nothing,
     kill_descendants,
     set_name,
 )
-from actors.tool_user.results import NoJson, shape
-from protocol.errors import ToolFailed
 
 _EXIT_OSERR = 71
 """EX_OSERR of sysexits.h: it could not even begin."""

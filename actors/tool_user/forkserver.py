@@ -30,9 +30,9 @@ from typing import Any, NoReturn
 
 from actors.tool_user.catalogue import Catalogue, load_catalogue
 from actors.tool_user.child import be_warden
-from actors.tool_user.processes import (
+from supervision.processes import (
     become_subreaper,
-    children,
+    children_of,
     die_with_parent,
     kill_descendants,
     set_name,
@@ -114,7 +114,7 @@ class ForkServer:
             while (ended := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._wardens.discard(ended)
         # A tool that killed its warden left its processes to us: nobody watches them any more.
-        for pid in children():
+        for pid in children_of(os.getpid()):
             if pid not in self._wardens:
                 os.kill(pid, signal.SIGKILL)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from actors.tool_user.processes import Limits
+from actors.tool_user.limits import Limits
 from actors.tool_user.results import Shaped
 from protocol.errors import InvalidRequest, NoyauError, RequestError, ToolFailed, error_from_body
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import structlog
 
+from actors.tool_user.limits import Limits
 from actors.tool_user.orders import Order, read_report
-from actors.tool_user.processes import Limits
 from actors.tool_user.results import Shaped
 from actors.tool_user.running import Running
 from actors.tool_user.server import ForkServer

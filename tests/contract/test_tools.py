@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from actors.tool_user.catalogue import load_catalogue
 from actors.tool_user.finding import find_exact
-from actors.tool_user.processes import Limits
+from actors.tool_user.limits import Limits
 from actors.tool_user.results import shape
 from actors.tool_user.runner import Runner
 from protocol.errors import InvalidRequest

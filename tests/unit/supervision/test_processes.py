@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.scripts import run_python
 
 PREPARE = """
@@ -60,10 +62,18 @@ children = [fork(child), fork(child)]
 family = hear(6)
 """
 
+BOTH_WAYS = pytest.mark.parametrize(
+    "way",
+    ["", "from supervision.processes import _searched_children_of as children_of\n"],
+    ids=["listed", "searched"],
+)
 
-def test_children_of_finds_the_direct_children_alone() -> None:
+
+@BOTH_WAYS
+def test_children_of_finds_the_direct_children_alone(way: str) -> None:
     run_python(
         PREPARE
+        + way
         + FAMILY
         + """
 assert sorted(children_of(os.getpid())) == sorted(children)
@@ -73,9 +83,11 @@ kill_descendants()
     )
 
 
-def test_children_of_finds_those_that_only_wait_to_be_reaped() -> None:
+@BOTH_WAYS
+def test_children_of_finds_those_that_only_wait_to_be_reaped(way: str) -> None:
     run_python(
         PREPARE
+        + way
         + """
 pid = fork(lambda: None)
 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -86,9 +98,11 @@ assert children_of(os.getpid()) == []
     )
 
 
-def test_children_of_is_not_deceived_by_a_name_that_looks_like_figures() -> None:
+@BOTH_WAYS
+def test_children_of_is_not_deceived_by_a_name_that_looks_like_figures(way: str) -> None:
     run_python(
         PREPARE
+        + way
         + """
 def life():
     set_name(") S 1 (x) 2")
@@ -105,9 +119,11 @@ kill_descendants()
     )
 
 
-def test_children_of_one_who_is_not_there_is_nobody() -> None:
+@BOTH_WAYS
+def test_children_of_one_who_is_not_there_is_nobody(way: str) -> None:
     run_python(
         PREPARE
+        + way
         + """
 pid = fork(lambda: None)
 os.waitpid(pid, 0)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.tool_user.limits import Limits
 from actors.tool_user.orders import Order, read_report, told_end, told_error, told_value, unpacked
-from actors.tool_user.processes import Limits
 from actors.tool_user.results import NoJson, Shaped, shape
 from protocol.errors import InvalidRequest, NotFound, ToolFailed
 from tests.support.unhurried import unhurried

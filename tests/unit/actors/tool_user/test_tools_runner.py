@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from actors.tool_user.processes import Limits
+from actors.tool_user.limits import Limits
 from actors.tool_user.results import Shaped
 from actors.tool_user.runner import Runner
 from protocol.errors import (
