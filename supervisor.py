@@ -214,12 +214,14 @@ class Supervisor:
         entry = self._settings.actors[name]
         spec = Incarnation(
             name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
-            settings=self._settings, secret=self._secret,
+            settings=self._settings,
         )  # fmt: skip
-        payload = spec.model_dump(mode="json", exclude={"secret"}) | {"secret": self._secret}
         self._spawner.order(
-            SpawnOrder(f"{name}.{epoch}", name, ACTOR_MAIN, payload, str(spec.output_path))
-        )
+            SpawnOrder(
+                f"{name}.{epoch}", name, ACTOR_MAIN, spec.model_dump(mode="json"), self._secret,
+                str(spec.output_path),
+            )
+        )  # fmt: skip
 
     def _signal(self, key: str, number: signal.Signals) -> None:
         pidfd = self._pidfds.get(key)

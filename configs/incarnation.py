@@ -12,8 +12,7 @@ from protocol.endpoints import endpoint
 
 
 class Incarnation(BaseModel):
-    """One life of one actor. It reaches the process through the fork, never by environment or
-    command line, where others could read the secret."""
+    """One life of one actor: all that is no secret."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +23,6 @@ class Incarnation(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     """The actor's own settings."""
     settings: Settings
-    secret: bytes = Field(repr=False)
 
     @property
     def endpoint(self) -> str:

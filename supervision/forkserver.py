@@ -9,6 +9,7 @@ milliseconds. It is single-threaded (a fork copies one thread only), holds no zm
 speaks msgpack over one SOCK_SEQPACKET socket, one message a packet:
 
     in   {"spawn": KEY, "name": …, "entry": "module:function", "payload": …, "output": PATH}
+              with a pipe attached that holds the secret
          {"preload": ["module:Class", …]}
     out  {"spawned": KEY, "pid": …} with the pidfd attached · {"failed": KEY, "reason": …}
          {"ended": KEY, "status": …}                          · {"ready": true} once
@@ -76,19 +77,23 @@ class ForkServer:
 
     def _serve(self) -> None:
         try:
-            packet = self._channel.recv(1 << 20)
+            packet, fds, _, _ = socket.recv_fds(self._channel, 1 << 20, 1)
         except ConnectionResetError:
             # The supervisor is gone, and had not read all that it was told.
-            packet = b""
+            packet, fds = b"", []
         if not packet:
             self._sweep()
         order = msgpack.unpackb(packet)
         if "preload" in order:
             self._preloader.add(order["preload"])
         else:
-            self._spawn(order)
+            (secret,) = fds
+            try:
+                self._spawn(order, secret)
+            finally:
+                os.close(secret)
 
-    def _spawn(self, order: dict[str, Any]) -> None:
+    def _spawn(self, order: dict[str, Any], secret: int) -> None:
         key = order["spawn"]
         # Asked before the fork: the child of one that dies meanwhile would take another for it.
         spawner = os.getpid()
@@ -98,7 +103,7 @@ class ForkServer:
             self._send({"failed": key, "reason": f"cannot fork: {error.strerror}"})
             return
         if pid == 0:
-            self._become_child(order, spawner)
+            self._become_child(order, secret, spawner)
         self._keys[pid] = key
         # The child is not reaped before it is in the table, so the pid is surely its own.
         pidfd = os.pidfd_open(pid)
@@ -142,7 +147,7 @@ class ForkServer:
         kill_descendants()
         os._exit(0)
 
-    def _become_child(self, order: dict[str, Any], spawner: int) -> NoReturn:
+    def _become_child(self, order: dict[str, Any], secret: int, spawner: int) -> NoReturn:
         """In the fork: let go of what is the spawner's, then be the actor."""
         code = 71  # EX_OSERR of sysexits.h
         try:
@@ -158,7 +163,7 @@ class ForkServer:
             set_name(order["name"])
             _redirect(order["output"])
             module, _, function = order["entry"].partition(":")
-            getattr(importlib.import_module(module), function)(order["payload"])
+            getattr(importlib.import_module(module), function)(order["payload"], secret)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
             sys.excepthook(type(error), error, error.__traceback__)
         finally:

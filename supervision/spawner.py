@@ -19,7 +19,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -40,8 +40,12 @@ class SpawnOrder:
     """Names the process in all that is said of it; the actor's ``NAME.EPOCH``."""
     name: str
     entry: str
-    """``module:function``, called with the payload in the new process."""
+    """``module:function``, called in the new process with the payload and the descriptor that the
+    secret can be read from, to its end."""
     payload: dict[str, Any]
+    secret: bytes = field(repr=False)
+    """At most `PIPE_BUF` bytes. Never in the spawner's memory, which all its forks share: it goes
+    into the new process by a pipe."""
     output: str
     """Path of the file that takes what it prints."""
 
@@ -75,6 +79,20 @@ def _channel() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     return ours, theirs
+
+
+def _send(channel: socket.socket, packet: bytes, secret: bytes) -> None:
+    """Send it, with a pipe that holds the secret where there is one."""
+    if not secret:
+        channel.send(packet)
+        return
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, secret)
+        socket.send_fds(channel, [packet], [reading])
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def fork_spawner() -> SpawnerProcess:
@@ -120,7 +138,8 @@ class Spawner:
     def __init__(self, events: SpawnerEvents) -> None:
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, bytes]] = deque()
+        """Packets, each with the secret that goes with it."""
         self._pid: int | None = None
         self._channel: socket.socket | None = None
         self._pidfd = -1
@@ -146,7 +165,8 @@ class Spawner:
         is with one that dies: the owner learns that by `died`."""
         self._send(
             {"spawn": order.key, "name": order.name, "entry": order.entry,
-             "payload": order.payload, "output": order.output}
+             "payload": order.payload, "output": order.output},
+            order.secret,
         )  # fmt: skip
 
     def preload(self, classes: Iterable[str]) -> None:
@@ -154,10 +174,10 @@ class Spawner:
         made after that find them imported. `preloaded` tells what came of each."""
         self._send({"preload": list(classes)})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], secret: bytes = b"") -> None:
         if self._channel is None:
             return
-        self._queue.append(msgpack.packb(message))
+        self._queue.append((msgpack.packb(message), secret))
         self._flush()
 
     def _flush(self) -> None:
@@ -165,7 +185,7 @@ class Spawner:
             return
         while self._queue:
             try:
-                self._channel.send(self._queue[0])
+                _send(self._channel, *self._queue[0])
             except BlockingIOError:
                 self._loop.add_writer(self._channel, self._flush)
                 return

@@ -31,6 +31,8 @@ class Surroundings:
     clock: Clock
     changed: Callable[[], None]
     """Tell the supervisor at once that something about the actor changed."""
+    prepared: Any = None
+    """What `Actor.prepare` returned."""
 
 
 class Actor:
@@ -59,6 +61,14 @@ class Actor:
         self._changed = surroundings.changed
 
     # --- override these -------------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, incarnation: Incarnation) -> Any:
+        """Called before all else, while this process has one thread, nothing open, and does not
+        know the secret by which actors prove who they are: the one moment in which it may be
+        forked. What it returns is `Surroundings.prepared`. Raise a `SetupError` to say that the
+        actor cannot start."""
+        return None
 
     async def on_start(self) -> None:
         """Called once, before READY; pings are answered meanwhile. Raise a `NoyauError` to say

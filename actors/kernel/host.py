@@ -46,19 +46,20 @@ log = structlog.get_logger("host")
 class Host:
     """One actor's process, on its event loop."""
 
-    def __init__(self, incarnation: Incarnation) -> None:
+    def __init__(self, incarnation: Incarnation, secret: bytes) -> None:
         self._incarnation = incarnation
+        self._secret = secret
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
 
-    async def run(self, actor_class: type[Actor]) -> int:
+    async def run(self, actor_class: type[Actor], prepared: Any) -> int:
         """Live one life. Returns the process's exit code."""
         spec = self._incarnation
         limit = spec.settings.limits.max_frame_bytes
         transport = ZmqTransport()
-        identity = Identity(spec.name, spec.epoch, spec.secret)
+        identity = Identity(spec.name, spec.epoch, self._secret)
         caller = Caller(
             transport, spec.supervisor_endpoint,
             identity=identity, clock=self._clock, codec=Codec(limit), reconnects=False,
@@ -66,9 +67,9 @@ class Host:
         # Nothing outlives the supervisor: whatever else should have ended this process, this does.
         caller.on_supervisor_lost.append(lambda _: os._exit(EXIT_OK))
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        actor = actor_class(Surroundings(spec, caller, self._clock, self._news.set))
+        actor = actor_class(Surroundings(spec, caller, self._clock, self._news.set, prepared))
         server = Server(
-            actor, name=spec.name, epoch=spec.epoch, secret=spec.secret, clock=self._clock,
+            actor, name=spec.name, epoch=spec.epoch, secret=self._secret, clock=self._clock,
             codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
             max_open_per_peer=spec.settings.limits.max_open_conversations_per_peer,
         )  # fmt: skip
@@ -164,36 +165,51 @@ class Host:
             log.warning("heartbeat_not_sent", error=error.message)
 
 
-async def _main(incarnation: Incarnation) -> int:
+def _prepared(incarnation: Incarnation) -> tuple[type[Actor], Any]:
+    """The actor's class, and what it prepared."""
     try:
         actor_class = load_actor(incarnation.class_path)
+        return actor_class, actor_class.prepare(incarnation)
     except SetupError as error:
-        return await _report_setup_error(incarnation, error)
-    return await Host(incarnation).run(actor_class)
+        return _unstartable(error), None
 
 
-async def _report_setup_error(incarnation: Incarnation, error: SetupError) -> int:
-    """Run an actor that can do nothing but say why: so the supervisor learns the reason."""
+def _unstartable(error: SetupError) -> type[Actor]:
+    """An actor that can do nothing but say why: so the supervisor learns the reason."""
 
     class Unstartable(Actor):
         async def on_start(self) -> None:
             raise error
 
-    return await Host(incarnation).run(Unstartable)
+    return Unstartable
 
 
-def run(payload: dict[str, Any]) -> NoReturn:
+def _read_secret(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as pipe:
+        return pipe.read()
+
+
+async def _main(
+    incarnation: Incarnation, secret: bytes, actor_class: type[Actor], prepared: Any
+) -> int:
+    return await Host(incarnation, secret).run(actor_class, prepared)
+
+
+def run(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Be the actor that ``payload``, a dumped `Incarnation`, describes. Called after the fork.
 
-    Ends by ``os._exit``: some model libraries abort or hang in an orderly interpreter exit.
+    ``secret_fd`` is a pipe that holds what proves to other actors that this is one. Ends by
+    ``os._exit``: some model libraries abort or hang in an orderly interpreter exit.
     """
     incarnation = Incarnation.model_validate(payload)
     log_to(incarnation.log_path, actor=incarnation.name, epoch=incarnation.epoch, pid=os.getpid())
     code = EXIT_DEFECT
-    # Not asyncio.run: it would wait for every thread, also one that is stuck in a native call.
-    loop = asyncio.new_event_loop()
     try:
-        code = loop.run_until_complete(_main(incarnation))
+        actor_class, prepared = _prepared(incarnation)
+        secret = _read_secret(secret_fd)
+        # Not asyncio.run: it would wait for every thread, also one that is stuck in a native call.
+        loop = asyncio.new_event_loop()
+        code = loop.run_until_complete(_main(incarnation, secret, actor_class, prepared))
     except Exception as error:
         log.critical("actor_crashed", exc_info=error)
     sys.stdout.flush()

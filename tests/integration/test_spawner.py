@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 from collections.abc import AsyncGenerator
@@ -24,6 +25,9 @@ from tests.support.waiting import eventually, until
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The spawner must find our packages wherever the tests are run from."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+SECRET = secrets.token_bytes(32)
 
 
 class Owner:
@@ -70,7 +74,7 @@ class Owner:
     def order(self, key: str, entry: str, **payload: Any) -> None:
         """Ask for a process of this key with an entry of `tests.support.entries`."""
         where = f"tests.support.entries:{entry}"
-        self.spawner.order(SpawnOrder(key, "tested", where, payload, str(self.output(key))))
+        self.spawner.order(SpawnOrder(key, "tested", where, payload, SECRET, str(self.output(key))))
 
     async def spawn(self, key: str, entry: str, **payload: Any) -> int:
         """Ask for it and wait until it is there; returns its pidfd."""
@@ -154,6 +158,34 @@ async def test_a_process_holds_nothing_of_the_spawners(tmp_path: Path) -> None:
 def _open_in(pid: int) -> set[str]:
     links = list(Path(f"/proc/{pid}/fd").iterdir())
     return {os.readlink(link) for link in links if os.path.lexists(link)} - {os.devnull}
+
+
+async def test_the_secret_reaches_the_process_and_never_the_spawners_memory(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        into, marker = tmp_path / "secret", secrets.token_hex(32)
+        await it.spawn("a.1", "keep_secret", into=str(into), marker=marker)
+        await eventually(lambda: it.ended)
+        assert into.read_bytes() == SECRET + b"|"
+        # The order itself was there, and what was freed is still to be seen.
+        it.order("a.2", "wait", marker=marker)
+        await eventually(lambda: "a.2" in it.pidfds)
+        assert _remembers(it.pid, marker.encode())
+        assert not _remembers(it.pid, SECRET)
+
+
+def _remembers(pid: int, what: bytes) -> bool:
+    """Whether it is anywhere in the memory of this process that can be written."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            area, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                begin, end = (int(one, 16) for one in area.split("-"))
+                if what in os.pread(memory.fileno(), end - begin, begin):
+                    return True
+    return False
 
 
 async def test_a_death_is_seen_by_the_pidfd_and_its_exit_code_reported(tmp_path: Path) -> None:
@@ -488,7 +520,7 @@ async def main(first):
     spawner = Spawner(SpawnerEvents(lambda: print("ready"), spawned, print, ended, print, print))
     spawner.start(first)
     entry = "tests.support.entries:end"
-    spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, sys.argv[1]))
+    spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, b"secret", sys.argv[1]))
     await done.wait()
     await spawner.close()
     print("closed", spawner.pid)
@@ -522,10 +554,10 @@ if fork() == 0:
     forkserver.serve(theirs, me)
 theirs.close()
 assert msgpack.unpackb(ours.recv(100)) == {"ready": True}
-ours.send(msgpack.packb({
+socket.send_fds(ours, [msgpack.packb({
     "spawn": "a.1", "name": "a", "entry": "tests.support.entries:say",
     "payload": {"text": "I live"}, "output": sys.argv[1],
-}))
+})], [0])
 for _ in range(2):
     os.waitpid(-1, 0)
 print(os.path.exists(sys.argv[1]) and open(sys.argv[1]).read())

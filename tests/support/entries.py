@@ -1,4 +1,4 @@
-"""What the tests' spawned processes do: each function is an entry, called with its payload."""
+"""What the tests' spawned processes do: each function is called with its payload and secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIFE_S = 60
 """Whoever a failed test leaves behind ends by itself after this."""
 
 
-def rest(payload: dict[str, Any]) -> NoReturn:
+def rest(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Wait for SIGKILL, which alone can end it."""
     signal.alarm(LIFE_S)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGALRM})
@@ -21,35 +21,35 @@ def rest(payload: dict[str, Any]) -> NoReturn:
         signal.sigwait([signal.SIGUSR2])
 
 
-def wait(payload: dict[str, Any]) -> NoReturn:
+def wait(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Wait for any signal that ends it."""
     signal.alarm(LIFE_S)
     while True:
         signal.pause()
 
 
-def end(payload: dict[str, Any]) -> NoReturn:
+def end(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """End with ``code``."""
     os._exit(payload["code"])
 
 
-def fail(payload: dict[str, Any]) -> None:
+def fail(payload: dict[str, Any], secret_fd: int) -> None:
     """Raise what no entry should."""
     raise RuntimeError(payload["text"])
 
 
-def come_back(payload: dict[str, Any]) -> None:
+def come_back(payload: dict[str, Any], secret_fd: int) -> None:
     """Return, which no entry should either."""
 
 
-def say(payload: dict[str, Any]) -> NoReturn:
+def say(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Print ``text``, read all of standard input, and end."""
     print(payload["text"], flush=True)  # noqa: T201 - what is printed is what is tested
     os.write(2, f"{payload['text']} on standard error, {os.read(0, 10)!r} in\n".encode())
     os._exit(0)
 
 
-def describe(payload: dict[str, Any]) -> NoReturn:
+def describe(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Write what this process is and holds to the file ``into``."""
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
     facts = {
@@ -68,19 +68,25 @@ def describe(payload: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def have_a_child(payload: dict[str, Any]) -> NoReturn:
+def have_a_child(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Have a child in a session of its own, write its pid to the file ``into``, and wait."""
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        rest(payload)
+        rest(payload, secret_fd)
     made = Path(payload["into"] + ".new")
     made.write_text(str(pid))
     made.rename(payload["into"])
-    rest(payload)
+    rest(payload, secret_fd)
 
 
-def list_modules(payload: dict[str, Any]) -> NoReturn:
+def list_modules(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Write the names of all imported modules to the file ``into``."""
     Path(payload["into"]).write_text("\n".join(sorted(sys.modules)))
+    os._exit(0)
+
+
+def keep_secret(payload: dict[str, Any], secret_fd: int) -> NoReturn:
+    """Write the secret, to its end, to the file ``into``."""
+    Path(payload["into"]).write_bytes(os.read(secret_fd, 1000) + b"|" + os.read(secret_fd, 1000))
     os._exit(0)

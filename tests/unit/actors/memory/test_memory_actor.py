@@ -72,7 +72,7 @@ async def memory(
         name="memory", epoch="boot-1", class_path="actors.memory:Memory", options=options,
         settings=Settings(
             data=DataSettings(folder=folder), query=QuerySettings(engines=[]), actors={}
-        ), secret=b"",
+        ),
     )  # fmt: skip
     # It is asked nothing: the model does not come from storage here.
     caller = cast(Caller, None)
