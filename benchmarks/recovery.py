@@ -2,7 +2,9 @@
 
 ``python -m benchmarks.recovery``. Each round kills every actor once and starts the floor once. A
 round of an actor: SIGKILL, then ask it at once (a ping; for the engine one that is answered only
-when its model is loaded) until the answer of the next incarnation comes. The floor: start Python,
+when its model is loaded; the tool user for what a tool says, which runs in a process of its own)
+until the answer of the next incarnation comes. `benchmarks.memory` does the same with memory. The
+floor: start Python,
 import zmq and msgpack, bind a socket, answer one message; nothing that watches, decides or loads.
 """
 
@@ -31,8 +33,9 @@ from benchmarks.harness import (
 )
 from protocol.lifecycle import SETTLED
 from protocol.messages.actor import Ping
+from protocol.messages.tool_user import CallTool
 
-REACH = {"storage": 40.0, "orchestrator": 40.0, "cpu_engine": 800.0}
+REACH = {"storage": 40.0, "orchestrator": 40.0, "tool_user": 40.0, "cpu_engine": 800.0}
 ALL_RESTARTS_COUNT_AS_FIRST = (
     # The first restart after a stable time is immediate. A benchmark that waited a second for
     # every kill to be such a first one would only take longer.
@@ -62,6 +65,8 @@ async def kill_and_ask(system: System, name: str) -> float:
     while True:
         pong = await client.ask(Ping(), to=name, timeout_s=30)
         if pong.epoch != before:
+            if name == "tool_user":
+                await client.ask(CallTool(name="calculator", arguments={"expression": "6 * 7"}))
             return (time.perf_counter() - began) * 1000
 
 

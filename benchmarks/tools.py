@@ -16,6 +16,7 @@ from pathlib import Path
 
 from actors.tool_user.limits import Limits
 from actors.tool_user.runner import Runner
+from actors.tool_user.server import ServerProcess, fork_server
 from actors.tool_user.tools.calculator import calculator
 from benchmarks.harness import (
     Figure,
@@ -51,11 +52,11 @@ def round_of(call: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[Turn]
     return turn
 
 
-async def measure(options: Options) -> dict[str, list[Turn]]:
+async def measure(options: Options, server: ServerProcess | None) -> dict[str, list[Turn]]:
     """The rounds of both."""
     with tempfile.TemporaryDirectory(prefix="noyau-") as folder:
         runner = Runner([], Limits(), Path(folder) / "scratch")
-        runner.start()
+        runner.start(server)
 
         async def apart() -> str:
             shaped = await runner.run("calculator", {"expression": EXPRESSION}, {}, DEADLINE_S)
@@ -97,4 +98,6 @@ def report(turns: dict[str, list[Turn]]) -> None:
 
 
 if __name__ == "__main__":
-    report(asyncio.run(measure(parse_arguments(__doc__, runs=15, quick_runs=7))))
+    chosen = parse_arguments(__doc__, runs=15, quick_runs=7)
+    # Forked off a process that has no thread yet and all libraries, as in the tool user itself.
+    report(asyncio.run(measure(chosen, fork_server([]))))

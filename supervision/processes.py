@@ -6,6 +6,7 @@ of tools.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -51,6 +52,26 @@ def die_with_parent(parent: int, signal_: signal.Signals) -> None:
 def set_name(name: str) -> None:
     """The name that ``ps`` and ``top`` show, at most 15 bytes."""
     _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def forget_environment() -> None:
+    """Clear the environment, also as the kernel shows it and as it came from the parent."""
+    os.environ.clear()
+    # proc(5): fields 50 and 51 of stat are where the environment begins and ends.
+    stat = Path("/proc/self/stat").read_bytes()
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    begin, end = int(fields[47]), int(fields[48])
+    ctypes.memset(begin, 0, end - begin)
+
+
+def close_all_but(kept: int) -> None:
+    """Close every descriptor but this one and the standard three."""
+    for one in list(Path("/proc/self/fd").iterdir()):
+        number = int(one.name)
+        if number > 2 and number != kept:
+            # The listing's own descriptor is among them, and closed already.
+            with contextlib.suppress(OSError):
+                os.close(number)
 
 
 def children_of(parent: int) -> list[int]:

@@ -83,14 +83,7 @@ class Actor:
 
     def options(self, model: type[Options]) -> Options:
         """The actor's own settings, validated. Raises `InvalidSettings` with all errors."""
-        try:
-            return model.model_validate(self.incarnation.options)
-        except ValidationError as error:
-            found = "; ".join(
-                f"actors.{self.name}.settings.{'.'.join(map(str, e['loc']))}: {e['msg']}"
-                for e in error.errors(include_url=False, include_input=False)
-            )
-            raise InvalidSettings(found) from None
+        return options_of(self.incarnation, model)
 
     def say(self, what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
         """Say what the actor is doing. A new ``what`` is told at once, numbers with the next
@@ -119,3 +112,15 @@ class Actor:
     def ping(self, message: Ping) -> Pong:
         """Answer at once, whatever the state."""
         return Pong(name=self.name, epoch=self.epoch, payload=message.payload)
+
+
+def options_of(incarnation: Incarnation, model: type[Options]) -> Options:
+    """An actor's own settings, validated. Raises `InvalidSettings` with all errors."""
+    try:
+        return model.model_validate(incarnation.options)
+    except ValidationError as error:
+        found = "; ".join(
+            f"actors.{incarnation.name}.settings.{'.'.join(map(str, e['loc']))}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False)
+        )
+        raise InvalidSettings(found) from None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.kernel import Actor, Surroundings, handles
+from actors.kernel import Actor, Surroundings, handles, options_of
 from actors.tool_user.catalogue import Catalogue, load_catalogue
 from actors.tool_user.embedding import SimilarTools
 from actors.tool_user.finding import find_exact, texts_of
@@ -21,8 +21,10 @@ from actors.tool_user.limits import Limits
 from actors.tool_user.results import NoJson, Shaped, shape
 from actors.tool_user.runner import Runner
 from actors.tool_user.running import remove_folder
+from actors.tool_user.server import ServerProcess, fork_server
 from actors.tool_user.tool import Tool
 from configs.actor_settings import ToolSettings
+from configs.incarnation import Incarnation
 from protocol.errors import InvalidSettings, RequestError, ToolFailed
 from protocol.messages.base import Ask
 from protocol.messages.tool_user import (
@@ -43,6 +45,7 @@ class ToolUser(Actor):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._options = self.options(ToolSettings)
+        self._started: ServerProcess | None = surroundings.prepared
         self._catalogue = Catalogue()
         self._limits = Limits(
             cpu_s=self._options.cpu_s,
@@ -57,10 +60,16 @@ class ToolUser(Actor):
         )
         self._similar = SimilarTools(self.caller, lambda: texts_of(self._catalogue))
 
+    @classmethod
+    def prepare(cls, incarnation: Incarnation) -> ServerProcess | None:
+        """Fork the process that runs tools: before there is anything that tools must not have."""
+        options = options_of(incarnation, ToolSettings)
+        return fork_server(options.folders)
+
     async def on_start(self) -> None:
         """Import the tools, here for what they say of themselves, and in the fork server to run."""
         self.say("loading the tools")
-        self._runner.start()
+        self._runner.start(self._started)
         loop = asyncio.get_running_loop()
         # In a thread, as pings are answered meanwhile.
         self._catalogue = await loop.run_in_executor(

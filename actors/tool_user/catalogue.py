@@ -17,7 +17,6 @@ from types import ModuleType
 from actors.tool_user.tool import Tool, UnusableTool, read_tool
 from protocol.errors import NotFound
 
-BUILT_IN = Path(__file__).parent / "tools"
 _PACKAGE = "actors.tool_user.tools"
 
 
@@ -52,39 +51,57 @@ class Catalogue:
         return sorted(able, key=lambda tool: (tool.match_order, tool.name))
 
 
-def load_catalogue(
-    folders: Sequence[Path] = (), switched_off: Iterable[str] = (), built_in: Path = BUILT_IN
-) -> Catalogue:
-    """Import every file and keep what it gives; runs the files' code. Raises nothing of theirs."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one file gave: a tool, or why none."""
+
+    file: Path
+    tool: Tool | None
+    problem: str = ""
+
+
+def load_catalogue(folders: Sequence[Path] = (), switched_off: Iterable[str] = ()) -> Catalogue:
+    """The built-in tools, and what the files of these folders give; runs the files' code. Raises
+    nothing of theirs."""
+    return assemble(
+        [*BUILT_IN, *(found for folder in folders for found in read_folder(folder))], switched_off
+    )
+
+
+def assemble(found: Iterable[Read], switched_off: Iterable[str] = ()) -> Catalogue:
+    """A catalogue of these. Of two tools with one name the first is kept."""
     catalogue = Catalogue()
     off = set(switched_off)
     came_from: dict[str, Path] = {}
-    for folder in (built_in, *folders):
-        for file in _files(folder, catalogue):
-            try:
-                tool = read_tool(_import(file, of_package=folder == BUILT_IN))
-                if tool.name in came_from:
-                    raise UnusableTool(
-                        f"there is a tool {tool.name} already, in {came_from[tool.name]}; "
-                        "rename one of them"
-                    )
-            except UnusableTool as error:
-                catalogue.broken.append(Broken(file, str(error)))
-                continue
-            came_from[tool.name] = file
-            if tool.name not in off:
-                catalogue.tools[tool.name] = tool
+    for one in found:
+        if one.tool is None:
+            catalogue.broken.append(Broken(one.file, one.problem))
+        elif (name := one.tool.name) in came_from:
+            problem = f"there is a tool {name} already, in {came_from[name]}; rename one of them"
+            catalogue.broken.append(Broken(one.file, problem))
+        else:
+            came_from[name] = one.file
+            if name not in off:
+                catalogue.tools[name] = one.tool
     return catalogue
 
 
-def _files(folder: Path, catalogue: Catalogue) -> list[Path]:
+def read_folder(folder: Path, *, of_package: bool = False) -> list[Read]:
+    """Import every file of a folder, in the order of their names."""
     try:
-        return sorted(
+        files = sorted(
             one for one in folder.iterdir() if one.suffix == ".py" and one.name[0] not in "_."
         )
     except OSError as error:
-        catalogue.broken.append(Broken(folder, f"the folder cannot be read: {error.strerror}"))
-        return []
+        return [Read(folder, None, f"the folder cannot be read: {error.strerror}")]
+    return [_read(file, of_package=of_package) for file in files]
+
+
+def _read(file: Path, *, of_package: bool) -> Read:
+    try:
+        return Read(file, read_tool(_import(file, of_package=of_package)))
+    except UnusableTool as error:
+        return Read(file, None, str(error))
 
 
 def _import(file: Path, *, of_package: bool) -> ModuleType:
@@ -108,3 +125,7 @@ def _import(file: Path, *, of_package: bool) -> ModuleType:
             raise
         raise UnusableTool(f"it cannot be imported: {type(error).__name__}: {error}") from None
     return module
+
+
+BUILT_IN = read_folder(Path(__file__).parent / "tools", of_package=True)
+"""Read once, with this module: so that the spawner can have them before any tool user starts."""

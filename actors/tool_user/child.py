@@ -11,7 +11,6 @@ does the same at once on SIGTERM: from the tool user, or from the kernel when th
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -27,6 +26,7 @@ from actors.tool_user.results import NoJson, shape
 from protocol.errors import ToolFailed
 from supervision.processes import (
     become_subreaper,
+    close_all_but,
     die_with_parent,
     gain_nothing,
     kill_descendants,
@@ -110,11 +110,7 @@ def _own_descriptors(report: int, printed: int) -> int:
     os.dup2(printed, 2)
     # Appending, as two descriptors of one file have one position but a program may seek.
     os.dup2(kept, _FIRST_FREE, inheritable=False)
-    for one in list(Path("/proc/self/fd").iterdir()):
-        # The listing's own descriptor is among them, and closed already.
-        with contextlib.suppress(OSError):
-            if int(one.name) > _FIRST_FREE:
-                os.close(int(one.name))
+    close_all_but(_FIRST_FREE)
     return _FIRST_FREE
 
 

@@ -4,8 +4,9 @@
 
     python -m actors.tool_user.forkserver SOCKET_FD TOOL_USER_PID FOLDER …
 
-Single-threaded, as a fork copies one thread only, and started by exec, so that nothing of the tool
-user (its secret, its sockets) is in its memory. One SOCK_SEQPACKET socket, one message a packet:
+Single-threaded, as a fork copies one thread only. Nothing of the tool user (its secret, its
+sockets, its environment) is here: the first one is forked before there is any, later ones are
+started by exec. One SOCK_SEQPACKET socket, one message a packet:
 
     in   KEY with two descriptors: the end of the report's pipe, the file of the order
     out  {"ready": true} once · {"failed": KEY, "reason": …}
@@ -25,6 +26,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +35,9 @@ from actors.tool_user.child import be_warden
 from supervision.processes import (
     become_subreaper,
     children_of,
+    close_all_but,
     die_with_parent,
+    forget_environment,
     kill_descendants,
     set_name,
 )
@@ -129,14 +133,21 @@ class ForkServer:
         os._exit(0)
 
 
+def serve(channel: socket.socket, tool_user: int, folders: Sequence[Path]) -> NoReturn:
+    """Be the fork server of this tool user (its pid). The process must have one thread."""
+    become_subreaper()
+    die_with_parent(tool_user, signal.SIGTERM)
+    set_name("noyau-tools")
+    close_all_but(channel.fileno())
+    forget_environment()
+    os.chdir("/")
+    ForkServer(channel, load_catalogue(folders)).run()
+
+
 def main(arguments: list[str]) -> NoReturn:
     """Import the tools, then serve."""
     descriptor, tool_user, *folders = arguments
-    become_subreaper()
-    die_with_parent(int(tool_user), signal.SIGTERM)
-    set_name("noyau-tools")
-    catalogue = load_catalogue([Path(folder) for folder in folders])
-    ForkServer(socket.socket(fileno=int(descriptor)), catalogue).run()
+    serve(socket.socket(fileno=int(descriptor)), int(tool_user), list(map(Path, folders)))
 
 
 if __name__ == "__main__":

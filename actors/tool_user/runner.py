@@ -21,7 +21,7 @@ from actors.tool_user.limits import Limits
 from actors.tool_user.orders import Order, read_report
 from actors.tool_user.results import Shaped
 from actors.tool_user.running import Running
-from actors.tool_user.server import ForkServer
+from actors.tool_user.server import ForkServer, ServerProcess, exec_server
 from protocol.errors import Cancelled, DeadlineExceeded, Overloaded, ToolFailed
 
 START_S = 30.0
@@ -60,12 +60,13 @@ class Runner:
     @property
     def server_pid(self) -> int | None:
         """The fork server's pid, where there is one."""
-        return None if self._server is None or self._server.lost else self._server.process.pid
+        return None if self._server is None or self._server.lost else self._server.pid
 
-    def start(self) -> None:
-        """Start the fork server ahead of the first call. Returns at once."""
+    def start(self, started: ServerProcess | None = None) -> None:
+        """Take over a fork server that was started, or start one ahead of the first call. Returns
+        at once."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._live_server()
+        self._live_server(started)
 
     async def run(
         self, tool: str, arguments: dict[str, Any], options: Mapping[str, Any], timeout_s: float
@@ -133,9 +134,9 @@ class Runner:
             server.calls.pop(key, None)
         self._open.discard(key)
 
-    def _live_server(self) -> ForkServer:
+    def _live_server(self, started: ServerProcess | None = None) -> ForkServer:
         if self._server is None or self._server.lost:
-            self._server = server = ForkServer(self._folders)
+            self._server = server = ForkServer(started or exec_server(self._folders))
             watch = asyncio.create_task(self._replace(server))
             self._burials.add(watch)
             watch.add_done_callback(self._burials.discard)
@@ -148,7 +149,7 @@ class Runner:
             await asyncio.shield(server.ready)
             await server.gone.wait()
             if not self._closed and self._server is server:
-                log.warning("fork_server_lost", status=server.process.returncode)
+                log.warning("fork_server_lost", status=server.exit_code)
                 self._live_server()
 
     async def close(self) -> None:

@@ -1,4 +1,9 @@
-"""The tool user's end of the fork server process: starting it, giving it orders, seeing it die."""
+"""The tool user's end of the fork server process: starting it, giving it orders, seeing it die.
+
+The first one is a fork of the tool user itself, made while that has one thread, nothing open and
+no secret: it has imported all that tools need. Any later one is started by exec, which takes a
+quarter of a second.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +13,93 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.tool_user.forkserver import serve
 from actors.tool_user.running import Running
 from protocol.errors import ToolFailed
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A fork server that was started, and our end of its socket."""
+
+    pid: int
+    channel: socket.socket
+
+
+def _channel() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def fork_server(folders: Sequence[Path]) -> ServerProcess | None:
+    """Fork one off this process, which must have one thread; None when there can be none."""
+    ours, theirs = _channel()
+    tool_user = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        return None
+    if pid == 0:
+        try:
+            ours.close()
+            serve(theirs, tool_user, folders)
+        finally:
+            # A fork must never return into its parent's code, whatever was raised.
+            os._exit(71)
+    theirs.close()
+    return ServerProcess(pid, ours)
+
+
+def exec_server(folders: Sequence[Path]) -> ServerProcess:
+    """Start one in a fresh Python. Raises `ToolFailed`."""
+    ours, theirs = _channel()
+    path = [str(Path(one).absolute()) for one in sys.path]
+    with theirs:
+        try:
+            # 3 in the child, whatever its number is here: all others are closed by exec or by it.
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-m", "actors.tool_user.forkserver", "3", str(os.getpid()),
+                 *map(str, folders)],
+                # Nothing else of the environment, which may hold keys: tools could read it.
+                {"PYTHONPATH": os.pathsep.join(path)},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                ],
+            )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise ToolFailed(
+                f"the process that starts tools cannot be started: {error.strerror}", kind="lost"
+            ) from None
+    return ServerProcess(pid, ours)
 
 
 class ForkServer:
     """The event loop's end of one fork server process."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, started: ServerProcess) -> None:
         self._loop = asyncio.get_running_loop()
         self.calls: dict[str, Running] = {}
         """Those that it has, or is about to have, processes for."""
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.gone = asyncio.Event()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        with theirs:
-            try:
-                self.process = _start(theirs.fileno(), folders)
-            except OSError as error:
-                ours.close()
-                raise ToolFailed(
-                    f"the process that starts tools cannot be started: {error.strerror}",
-                    kind="lost",
-                ) from None
-        self._channel = ours
-        self._loop.add_reader(ours, self._on_readable)
+        self.pid = started.pid
+        self.exit_code: int | None = None
+        """Or the negated number of the signal that ended it."""
+        self._channel = started.channel
+        self._loop.add_reader(self._channel, self._on_readable)
 
     @property
     def lost(self) -> bool:
@@ -92,21 +151,10 @@ class ForkServer:
         self.gone.set()
         self._loop.remove_reader(self._channel)
         self._channel.close()
-        self.process.kill()
-        self.process.wait()
+        os.kill(self.pid, signal.SIGKILL)
+        self.exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         failed = ToolFailed(f"{reason}; the next call starts another", kind="lost")
         if not self.ready.done():
             self.ready.set_exception(failed)
         for call in list(self.calls.values()):
             call.fail(reason)
-
-
-def _start(channel: int, folders: Sequence[Path]) -> subprocess.Popen[bytes]:
-    path = [str(Path(one).absolute()) for one in sys.path]
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "actors.tool_user.forkserver",
-         str(channel), str(os.getpid()), *map(str, folders)],
-        stdin=subprocess.DEVNULL, pass_fds=[channel], cwd="/",
-        # Nothing else of the environment, which may hold keys: tools could read it.
-        env={"PYTHONPATH": os.pathsep.join(path)},
-    )  # fmt: skip

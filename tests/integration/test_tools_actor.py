@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from actors.kernel import Actor, handles
+from actors.tool_user import ToolUser
 from configs import load_settings
 from protocol.client import Client
 from protocol.errors import (
@@ -43,6 +45,35 @@ def hang(file: str) -> str:
     os.rename(file + ".new", file)
     time.sleep(600)
 '''
+
+PEEK = '''
+import os, pathlib
+def peek(complement: str) -> list[str]:
+    """Looks for something, given as its complement so that it is not here by that, in all memory
+    of this process and in the environment it was given."""
+    wanted, turned = bytes.fromhex(complement), bytes(range(255, -1, -1))
+    found = []
+    if wanted in pathlib.Path("/proc/self/environ").read_bytes().translate(turned):
+        found.append("environment")
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+            area, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                begin, end = (int(one, 16) for one in area.split("-"))
+                if wanted in os.pread(memory.fileno(), end - begin, begin).translate(turned):
+                    found.append(line)
+    return found
+'''
+
+
+class TellingToolUser(ToolUser):
+    """Says what it must not say: the secret that all actors have."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        identity = self.caller._identity
+        assert identity is not None
+        self.info["secret"] = identity.secret.hex()
 
 
 class SimulatedMemory(Actor):
@@ -154,6 +185,32 @@ async def test_with_a_memory_likeness_counts_and_recall_works() -> None:
         assert found.score == pytest.approx(1.0)
         recalled = await client.ask(CallTool(name="recall", arguments={"query": "Ann"}))
         assert recalled.value["hits"][0]["text"] == "about Ann"
+
+
+async def test_a_tool_finds_neither_the_actors_secret_nor_the_users_environment(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "peek.py").write_text(PEEK)
+    telling = "actors.tool_user.class=tests.integration.test_tools_actor:TellingToolUser"
+    folders = f'actors.tool_user.settings.folders=["{tmp_path}"]'
+    key = secrets.token_hex(16)
+    async with (
+        running(*ALONE, telling, folders, assets=False, environment={"API_KEY": key}) as system,
+        system.client() as client,
+    ):
+        secret = bytes.fromhex(client.caller.directory.entries["tool_user"].info["secret"])
+        assert len(secret) == 32
+        assert not await _find_from_inside(client, secret)
+        assert not await _find_from_inside(client, key.encode())
+        # It does find what is there.
+        assert await _find_from_inside(client, str(tmp_path / "peek.py").encode())
+
+
+async def _find_from_inside(client: Client, searched: bytes) -> list[str]:
+    complement = bytes(255 - byte for byte in searched).hex()
+    found = await client.ask(CallTool(name="peek", arguments={"complement": complement}))
+    assert isinstance(found.value, list)
+    return found.value
 
 
 async def test_wrong_options_of_a_tool_keep_the_actor_from_starting_and_say_why() -> None:

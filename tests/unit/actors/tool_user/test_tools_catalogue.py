@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.tool_user.catalogue import Catalogue, load_catalogue
+from actors.tool_user.catalogue import Catalogue, assemble, load_catalogue, read_folder
 from protocol.errors import InvalidRequest, InvalidSettings, NotFound
 
 GOOD = '''
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, **files: str) -> Catalogue:
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
-    return load_catalogue([], built_in=folder)
+    return assemble(read_folder(folder))
 
 
 def test_name_description_and_schema_come_from_the_function(folder: Path) -> None:

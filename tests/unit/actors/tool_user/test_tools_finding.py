@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.tool_user.catalogue import Catalogue, load_catalogue
+from actors.tool_user.catalogue import Catalogue, assemble, read_folder
 from actors.tool_user.finding import (
     MATCHED_CHARACTERS,
     Nearest,
@@ -38,7 +38,7 @@ def complaints() -> list[tuple[str, str]]:
 def catalogue_of(folder: Path, **matchers: str) -> Catalogue:
     for order, (name, match) in enumerate(matchers.items()):
         (folder / f"{name}.py").write_text(TOOL.format(name=name, order=order, match=match))
-    found = load_catalogue(built_in=folder)
+    found = assemble(read_folder(folder))
     assert not found.broken
     return found
 
