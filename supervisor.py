@@ -26,8 +26,10 @@ from actors.kernel.handlers import handles
 from actors.kernel.logs import log_to
 from actors.kernel.request import Request
 from actors.kernel.serving import Server
-from configs import Settings, load_settings, prepare_run_folder
+from configs import DeviceSettings, Settings, load_settings, prepare_run_folder
 from configs.incarnation import Incarnation
+from configs.machine import this_machine
+from configs.profiles import at_start
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.endpoints import endpoint
@@ -405,6 +407,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_name("noyau-supervisor")
     try:
         settings = load_settings(file=options.config, assignments=options.assignments)
+        profile = at_start(
+            settings.device.profile, this_machine(), simulated_gpu=settings.gpu_is_simulated
+        )
+        settings = settings.model_copy(update={"device": DeviceSettings(profile=profile)})
         # Before anything is opened and any thread begins.
         first_spawner = fork_spawner()
         asyncio.run(_run(settings, lineage(given, options), first_spawner))

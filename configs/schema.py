@@ -36,6 +36,7 @@ from configs.fields import (
     default_data_folder,
     wrong,
 )
+from configs.profiles import WantedProfile
 from protocol.endpoints import xdg_run_folder
 
 
@@ -68,6 +69,18 @@ class DataSettings(Section):
     def logs_folder(self) -> Path:
         """One log file for each process."""
         return self.folder / "logs"
+
+
+class DeviceSettings(Section):
+    """What is expected of this machine."""
+
+    profile: WantedProfile = Field(
+        "auto",
+        description="full: a GPU and the CPU; lite: the CPU alone; micro: no language model, "
+        "answers come from tools and memory. auto, because memory, cores and accelerator can be "
+        "looked at: micro below 1 GiB of memory, full where the GPU engine finds a GPU that it "
+        "can use and there are two cores, else lite.",
+    )
 
 
 class SupervisorSettings(Section):
@@ -295,6 +308,9 @@ class Settings(Section):
 
     run: RunSettings = Field(default_factory=RunSettings, description="The run folder.")
     data: DataSettings = Field(default_factory=DataSettings, description="The data folder.")
+    device: DeviceSettings = Field(
+        default_factory=DeviceSettings, description="The device profile."
+    )
     supervisor: SupervisorSettings = Field(
         default_factory=SupervisorSettings, description="Starting, watching and stopping."
     )
@@ -304,6 +320,18 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Protocol limits.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Query defaults.")
     actors: dict[ActorName, ActorEntry] = Field(description="The processes, by name.")
+
+    @property
+    def gpu_engines(self) -> list[str]:
+        """The engines that are meant for a GPU."""
+        actors = self.actors
+        return [name for name in self.query.engines if actors[name].settings.get("device") == "gpu"]
+
+    @property
+    def gpu_is_simulated(self) -> bool:
+        """Whether one of those only stands in for an engine on a GPU."""
+        engines = [self.actors[name] for name in self.gpu_engines]
+        return any(engine.settings.get("backend") == "simulated" for engine in engines)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

@@ -56,7 +56,7 @@ def table(found: Status) -> RenderableType:
     """The status as people read it."""
     head = Text.assemble(
         ("noyau ", "bold"), found.version, " is ", (found.health.value, COLOURS[found.health]),
-        f": {found.reason}" if found.reason else "",
+        f": {found.reason}" if found.reason else "", (f" · profile {found.profile}", "dim"),
     )  # fmt: skip
     rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("process", "pid", "state", "health", "restarts", "up", "memory", "doing"):

@@ -42,7 +42,7 @@ def _explain(end: Answered) -> None:
     first = "-" if end.first_token_ms is None else f"{end.first_token_ms:.0f} ms"
     _say(
         f"query {end.query}: waited {end.queued_ms:.0f} ms, first text after {first}, all after "
-        f"{end.total_ms:.0f} ms; {len(end.seams)} seams"
+        f"{end.total_ms:.0f} ms; {len(end.seams)} seams; profile {end.profile}"
     )
 
 

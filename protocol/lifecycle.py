@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from protocol.errors import IllegalTransition
 
@@ -33,6 +33,9 @@ class ActorState(StrEnum):
     FAILED = "failed"
     """Crashed too often; it waits for somebody to start it again."""
 
+
+Profile = Literal["full", "lite", "micro"]
+"""What a machine is taken to be able to do: a GPU and the CPU, the CPU alone, no language model."""
 
 SETTLED = (ActorState.READY, ActorState.UNAVAILABLE)
 """States in which an actor's start has come as far as it can on this machine."""

@@ -23,8 +23,9 @@ class Verdict:
     """Whether it is a part of the system's health."""
 
 
-def judge(child: Child, now: float, missed_after_s: float) -> Verdict:
-    """How one actor does. ``missed_after_s``: a heartbeat older than this is missing."""
+def judge(child: Child, now: float, missed_after_s: float, *, promised: bool = False) -> Verdict:
+    """How one actor does. ``missed_after_s``: a heartbeat older than this is missing.
+    ``promised``: the device profile that was asked for promises it."""
     why = f": {child.reason}" if child.reason else ""
     match child.state:
         case ChildState.FAILED:
@@ -44,6 +45,9 @@ def judge(child: Child, now: float, missed_after_s: float) -> Verdict:
     if child.heard_at is not None and now - child.heard_at > missed_after_s:
         return Verdict(Health.UNHEALTHY, f"no heartbeat for {now - child.heard_at:.1f} s")
     if child.state is ChildState.UNAVAILABLE:
+        if promised:
+            why = f"{child.reason}; the device profile full promises it: set device.profile to auto"
+            return Verdict(Health.DEGRADED, why)
         # What the machine cannot do was never promised on it.
         return Verdict(Health.HEALTHY, child.reason, counts=False)
     return Verdict(Health.HEALTHY)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from configs import Settings
+from configs.profiles import in_force
+from protocol.lifecycle import Profile
 from protocol.messages.supervisor import ActorStatus, ProcessStatus, Status
 from supervision.child import Child
 from supervision.health import Verdict, judge, judge_system
@@ -33,15 +35,25 @@ class Reporter:
     ) -> Status:
         """How everything does at ``now`` (monotonic seconds)."""
         missed_after = self._settings.supervisor.heartbeat_missed_after_s
-        verdicts = {name: judge(child, now, missed_after) for name, child in children.items()}
+        # Only a profile that was asked for promises what the machine may not have.
+        promised = self._settings.gpu_engines if self._settings.device.profile == "full" else []
+        verdicts = {
+            name: judge(child, now, missed_after, promised=name in promised)
+            for name, child in children.items()
+        }
         whole = judge_system(verdicts.items())
         self._vitals.keep_only({c.pid for c in children.values() if c.pid is not None})
         return Status(
             health=whole.health, reason=whole.reason, version=_version(), boot=self._boot,
             run_folder=self._run_folder, data_folder=str(self._settings.data.folder),
+            profile=self._profile(children),
             supervisor=supervisor, spawner=spawner, guard=guard, strangers=strangers,
             actors=[self._actor(child, verdicts[name]) for name, child in children.items()],
         )  # fmt: skip
+
+    def _profile(self, children: Mapping[str, Child]) -> Profile:
+        engines = [children[name].public_state for name in self._settings.gpu_engines]
+        return in_force(self._settings.device.profile, engines)
 
     def _actor(self, child: Child, verdict: Verdict) -> ActorStatus:
         vitals = self._vitals.read(child.pid) if child.pid is not None else None

@@ -1,4 +1,4 @@
-"""Whether there may be a GPU, found out without loading any library.
+"""Whether an engine may run on the GPU here, found out without loading any library.
 
 A model library that can use one takes a second and a hundred MB to load. Where the kernel has no
 device of that kind, nobody needs to ask it.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from configs.machine import gpu_devices
+from configs.profiles import WantedProfile
 from protocol.errors import MissingHardware
 
-DEVICES = ("nvidia[0-9]*", "kfd", "dri/renderD*", "dxg")
-"""Device files below /dev: of NVIDIA's driver, of AMD's compute driver, of any graphics card that
-Vulkan may use, and of a GPU that Windows lends to Linux (WSL 2)."""
 
-
-def gpu_devices(dev: Path = Path("/dev")) -> list[Path]:
-    """The device files of what may be GPUs."""
-    return sorted(path for pattern in DEVICES for path in dev.glob(pattern))
+def require_profile(profile: WantedProfile, device: str) -> None:
+    """Raises `MissingHardware` when the profile has no place for an engine on this device."""
+    if profile == "micro":
+        raise MissingHardware("the device profile micro runs no language model")
+    if profile == "lite" and device == "gpu":
+        raise MissingHardware("the device profile lite does without a GPU")
 
 
 def require_gpu(dev: Path = Path("/dev")) -> None:

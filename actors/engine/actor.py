@@ -15,12 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
-from actors.engine.accelerators import require_gpu
+from actors.engine.accelerators import require_gpu, require_profile
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.engine.courier import Courier, Mailbox
 from actors.kernel import Actor, Surroundings, handles
 from configs.actor_settings import EngineSettings
-from protocol.errors import EngineFailed, InvalidSettings, NoyauError, Overloaded
+from protocol.errors import (
+    EngineFailed,
+    InvalidSettings,
+    NoyauError,
+    Overloaded,
+)
 from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
 from protocol.messages.storage import Located, Provide
 
@@ -50,6 +55,7 @@ class Engine(Actor):
         """Get the model's file, then load it."""
         if self._options.device == "gpu" and self._options.backend != SIMULATED:
             require_gpu()
+        require_profile(self.incarnation.settings.device.profile, self._options.device)
         backend = make_backend(self._options.backend)
         backend.check(self._options)
         path, self._model = Path(), backend.name

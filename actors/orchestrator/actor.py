@@ -19,12 +19,16 @@ from actors.orchestrator.acceptance import Acceptance, Accepted
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.gathering import MEMORY, TOOL_USER, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
+from actors.orchestrator.promises import answer_without_model, without_gpu
 from actors.orchestrator.prompt import question_of, said_before, with_system
 from configs.actor_settings import OrchestratorSettings
+from configs.profiles import in_force
 from protocol.errors import ActorDied, ActorUnavailable, InvalidRequest
+from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Generated, Sampling, Tokens
 from protocol.messages.memory import AppendTurns, Turn
 from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text, ToolUse
+from protocol.messages.supervisor import DirectoryEntry
 from protocol.messages.tool_user import CallTool, FoundTool
 
 T = TypeVar("T")
@@ -40,7 +44,8 @@ class Orchestrator(Actor):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._options = self.options(OrchestratorSettings)
-        self._query = surroundings.incarnation.settings.query
+        self._settings = surroundings.incarnation.settings
+        self._query = self._settings.query
         self._engines = Engines(self.caller, self.clock, self._query)
         self._gatherer = Gatherer(self.caller, self.clock, self._options)
         self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
@@ -80,7 +85,7 @@ class Orchestrator(Actor):
                 rest = stored.text.removeprefix(answer.text)
                 yield answer.take(Tokens(text=rest, count=0), self.clock.now())
                 accepted.done = True
-                told = answer.finish(self.clock.now())
+                told = answer.finish(self.clock.now(), self._profile())
                 yield told.model_copy(update={"conversation": stored.conversation})
                 return
             found = await self._gatherer.gather(message, question_of(message))
@@ -109,6 +114,13 @@ class Orchestrator(Actor):
             if piece is not None:
                 yield piece
                 return
+        if self._profile() == "micro":
+            if not answer.text:
+                accepted.begin()
+                await accepted.committed()
+                text = answer_without_model(found.hits)
+                yield answer.take(Tokens(text=text, count=0), self.clock.now())
+            return
         before = said_before(found.conversation.turns) if found.conversation else []
         prompt = with_system([*before, *turns], self._options.system_prompt, found.hits)
         generating = self._engines.generate(
@@ -171,19 +183,32 @@ class Orchestrator(Actor):
 
     def _told(self, message: Query, found: Gathered, answer: AnswerInProgress) -> Answered:
         used = found.hits if answer.tool is None else []
-        return answer.finish(self.clock.now()).model_copy(
+        profile = self._profile()
+        told = answer.finish(self.clock.now(), profile)
+        lack = without_gpu(profile, told, self._gpu_engines())
+        missing = [*found.missing, *([lack] if lack else [])]
+        return told.model_copy(
             update={
                 "memories": [MemoryUse(id=h.id, score=h.score, text=h.text) for h in used],
                 "prompt": answer.prompt if message.explain else [],
-                "missing": found.missing,
-                "degraded": bool(found.missing),
+                "missing": missing,
+                "degraded": bool(missing),
             }
+        )
+
+    def _gpu_engines(self) -> list[DirectoryEntry]:
+        entries = self.caller.directory.entries
+        return [entries[name] for name in self._settings.gpu_engines if name in entries]
+
+    def _profile(self) -> Profile:
+        return in_force(
+            self._settings.device.profile, [entry.state for entry in self._gpu_engines()]
         )
 
     async def _store(self, message: Query, answer: AnswerInProgress) -> str:
         """Put question and answer behind the conversation; returns its id. The key is the query's,
         so that they are stored once, whoever asks again."""
-        told = answer.finish(self.clock.now())
+        told = answer.finish(self.clock.now(), self._profile())
         by = told.tool.name if told.tool else ", ".join(use.engine for use in told.engines)
         stored = await self.caller.ask(
             MEMORY,

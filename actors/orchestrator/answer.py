@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from protocol.errors import EngineFailed, NoyauError
+from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Continuation, Generated, Tokens
 from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Text, ToolUse
 
@@ -122,7 +123,7 @@ class AnswerInProgress:
         self.tool = use
         return self.take(Tokens(text=text.removeprefix(self.text), count=0), now)
 
-    def finish(self, now: float) -> Answered:
+    def finish(self, now: float, profile: Profile) -> Answered:
         """The answer is complete."""
         # An engine lost after its last piece and before its end leaves a seam with nothing
         # behind it.
@@ -130,7 +131,8 @@ class AnswerInProgress:
         first = None if self._first_at is None else round((self._first_at - self._began) * 1000, 1)
         return Answered(
             id=self._id, query=self._query, finish_reason=self._finish_reason,
-            engines=self._engines, seams=self._seams, tokens=self._count, tool=self.tool,
+            profile=profile, engines=self._engines, seams=self._seams, tokens=self._count,
+            tool=self.tool,
             dropped_turns=self.dropped_turns,
             queued_ms=round((self._admitted_at - self._began) * 1000, 1),
             first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),

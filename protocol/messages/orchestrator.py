@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from protocol.envelope import new_id
+from protocol.lifecycle import Profile
 from protocol.messages.base import Message, Role, Stream
 from protocol.messages.engine import ChatMessage
 
@@ -87,6 +88,8 @@ class Answered(Message):
     query: str
     """What the logs of every process call ``correlation``, in hex."""
     finish_reason: Literal["stop", "length"]
+    profile: Profile
+    """The device profile, which says what may be expected of an answer here."""
     engines: list[EngineUse]
     """Those that finished their part; one that died did not live to tell its figures."""
     seams: list[Seam]

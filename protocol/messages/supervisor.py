@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from protocol.lifecycle import ActorState, Health
+from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.actor import Counters
 from protocol.messages.base import Ask, Empty, Event, Message, Role, Stream
 
@@ -92,6 +92,8 @@ class Status(Message):
     boot: str
     run_folder: str
     data_folder: str
+    profile: Profile
+    """The device profile."""
     supervisor: ProcessStatus
     spawner: ProcessStatus
     guard: ProcessStatus

@@ -26,7 +26,7 @@ def answer(max_losses: int = 3, begun: Begun | None = None) -> AnswerInProgress:
 def ended(it: AnswerInProgress, engine: str, end: Generated, now: float) -> Answered:
     """The engine said its end."""
     it.ended_by(engine, end)
-    return it.finish(now)
+    return it.finish(now, "lite")
 
 
 def piece(text: str, *tokens: int) -> Tokens:
@@ -266,7 +266,7 @@ def test_what_a_tool_says_is_the_whole_answer_and_the_metadata_name_it() -> None
     it = answer()
     use = ToolUse(name="calculator", how="exact", arguments={"expression": "1+1"}, took_ms=3.0)
     assert it.said_by_tool(use, "2", 100.5) == Text(text="2", count=0)
-    told = it.finish(101.0)
+    told = it.finish(101.0, "lite")
     assert (told.tool, told.engines, told.finish_reason) == (use, [], "stop")
     assert told.first_token_ms == 500
 

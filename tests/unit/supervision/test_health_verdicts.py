@@ -118,3 +118,12 @@ def test_the_system_is_degraded_while_one_of_the_sick_does_something() -> None:
 
 def test_nobody_at_all_is_healthy() -> None:
     assert judge_system([]) == GOOD
+
+
+def test_what_the_profile_promises_and_the_machine_lacks_is_degraded_and_counts() -> None:
+    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, MISSED_AFTER_S, promised=True)
+    assert (verdict.health, verdict.counts) == (Health.DEGRADED, True)
+    assert verdict.reason == (
+        "no GPU; the device profile full promises it: set device.profile to auto"
+    )
+    assert judge_system([("gpu_engine", verdict), ("storage", GOOD)]).health is Health.DEGRADED

@@ -1,0 +1,35 @@
+"""What the device profile promises, and what an answer lacked of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocol.lifecycle import Profile
+from protocol.messages.memory import Hit
+from protocol.messages.orchestrator import Answered
+from protocol.messages.supervisor import DirectoryEntry
+
+NO_MODEL = "No language model runs here (device profile micro)"
+
+
+def without_gpu(
+    profile: Profile, told: Answered, gpu_engines: Sequence[DirectoryEntry]
+) -> str | None:
+    """Why this answer was not made on the GPU, where that is promised; else None."""
+    if profile != "full" or not told.engines or all(use.device == "gpu" for use in told.engines):
+        return None
+    names = {entry.name for entry in gpu_engines}
+    for seam in told.seams:
+        if seam.lost.partition(".")[0] in names:
+            return f"without the GPU: {seam.lost} was lost in the middle of the answer"
+    states = [f"{e.name} is {e.state.value}{f' ({e.reason})' if e.reason else ''}"
+              for e in gpu_engines]  # fmt: skip
+    return f"without the GPU: {'; '.join(states) or 'no GPU engine is set'}"
+
+
+def answer_without_model(hits: Sequence[Hit]) -> str:
+    """What is said where no model runs and no tool fits: that, and what memory has."""
+    if not hits:
+        return f"{NO_MODEL}, and neither a tool nor memory has anything on this."
+    lines = [f"- {hit.text}" for hit in hits]
+    return "\n".join([f"{NO_MODEL}. Memory has on this:", *lines])
