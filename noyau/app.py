@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("up", "ask", "chat", "conversations", "status", "restart", "down", "demo")
+VERBS = (
+    "up",
+    "ask",
+    "chat",
+    "conversations",
+    "memories",
+    "models",
+    "status",
+    "restart",
+    "down",
+    "demo",
+)
 
 
 def make_app(verbs: Sequence[str] = VERBS) -> typer.Typer:

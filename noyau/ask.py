@@ -40,6 +40,13 @@ def ask(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of the sampling.", show_default=False)
     ] = None,
+    memories: Annotated[
+        bool,
+        typer.Option("--memories/--no-memories", help="Whether what is remembered may be used."),
+    ] = True,
+    tools: Annotated[
+        bool, typer.Option("--tools/--no-tools", help="Whether a tool that fits may answer.")
+    ] = True,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds until it is given up.")
     ] = DEFAULT_QUERY_S,
@@ -61,6 +68,7 @@ def ask(
     query = Query(
         messages=[*messages, ChatMessage(role="user", content=text)],
         max_tokens=max_tokens, temperature=temperature, seed=seed, explain=explain,
+        memories=memories, tools=tools,
     )  # fmt: skip
     run(lambda: _ask(run_folder, query, timeout, explain, as_json))
 

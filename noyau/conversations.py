@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from noyau.options import AsJson, RunFolder
 from noyau.terminal import errors, run
+from noyau.times import when
 from protocol.client import Client
 from protocol.messages.memory import (
     Conversation,
@@ -52,7 +52,7 @@ async def _list(run_folder: RunFolder, limit: int, as_json: bool) -> int:
             name, justify="right" if name == "turns" else "left", no_wrap=name != "title"
         )
     for one in found.items:
-        rows.add_row(one.conversation, one.title, str(one.turns), _when(one.updated_at))
+        rows.add_row(one.conversation, one.title, str(one.turns), when(one.updated_at))
     Console().print(rows if found.items else "No conversations yet: noyau chat", markup=False)
     if found.total > len(found.items):
         errors.print(f"{found.total - len(found.items)} more: --limit {found.total}", style="dim")
@@ -73,7 +73,7 @@ async def _show(run_folder: RunFolder, id_: str, as_json: bool) -> int:
     console = Console(highlight=False)
     console.print(found.title, style="bold", markup=False)
     for turn in found.turns:
-        console.print(f"\n{turn.role}, {_when(turn.created_at)}", style="dim", markup=False)
+        console.print(f"\n{turn.role}, {when(turn.created_at)}", style="dim", markup=False)
         console.print(turn.content, markup=False)
     return 0
 
@@ -129,9 +129,3 @@ async def _forget(run_folder: RunFolder, id_: str) -> int:
 async def _whole(run_folder: RunFolder, id_: str) -> Conversation:
     async with Client.connect(run_folder) as client:
         return await client.ask(GetConversation(conversation=id_, last=ALL_TURNS))
-
-
-def _when(unix_s: float) -> str:
-    """In the local time zone, to the minute."""
-    moment = datetime.datetime.fromtimestamp(unix_s, datetime.UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M")

@@ -33,6 +33,7 @@
     │   ├── InvalidSettings        wrong settings, all of them at once
     │   ├── MissingDependency      an optional library is not installed
     │   ├── MissingHardware        the machine lacks a device that an actor is for
+    │   ├── UnusableModel          a model file that is none, or too large for this machine
     │   └── RunFolderUnusable      in use, not private, or too long for a local socket
     └── InternalError          a defect in noyau: the handler raised what it should not
 """
@@ -254,6 +255,12 @@ class MissingHardware(SetupError):
     waits in the state `unavailable`."""
 
     code = "missing_hardware"
+
+
+class UnusableModel(SetupError):
+    """A model file that is none, is damaged, or is too large for this machine. ``path``."""
+
+    code = "unusable_model"
 
 
 class RunFolderUnusable(SetupError):

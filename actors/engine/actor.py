@@ -18,13 +18,16 @@ from typing import cast
 from actors.engine.accelerators import require_gpu, require_profile
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.engine.courier import Courier, Mailbox
+from actors.engine.model_file import check_size
 from actors.kernel import Actor, Surroundings, handles
 from configs.actor_settings import EngineSettings
+from configs.chosen_model import read_choice
+from configs.machine import this_machine
 from protocol.errors import (
     EngineFailed,
-    InvalidSettings,
     NoyauError,
     Overloaded,
+    UnusableModel,
 )
 from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
 from protocol.messages.storage import Located, Provide
@@ -33,6 +36,7 @@ FETCH_S = 24 * 3600.0
 """How long fetching a model may take: a large one over a slow line. Stalls are seen in storage."""
 RETRY_AFTER_S = 0.05
 SIMULATED = "simulated"
+DEFAULT_MODEL = "default"
 
 Item = Piece | Prefill | Outcome | NoyauError
 
@@ -81,7 +85,11 @@ class Engine(Actor):
         """The model's file and what identifies it."""
         name = self._options.model
         if "/" in name or name.endswith(".gguf"):
-            return _own_file(self.name, Path(name).expanduser())
+            return _own_file(Path(name).expanduser(), f"actors.{self.name}.settings.model")
+        if name == DEFAULT_MODEL:
+            chosen = read_choice(self.incarnation.settings.data.folder)
+            if chosen.path is not None:
+                return _own_file(chosen.path, "the model chosen with `noyau models use`")
         self.say("asking storage for the model")
         stream = await self.caller.stream("storage", Provide(asset=name), timeout_s=FETCH_S)
         async with stream:
@@ -242,14 +250,21 @@ def _joined(first: Piece, second: Piece) -> Piece:
     )
 
 
-def _own_file(actor: str, path: Path) -> tuple[Path, str]:
+def _own_file(path: Path, whose: str) -> tuple[Path, str]:
     """A model file of the user's own. Identified by path, size and time: hashing many GB would
     delay every start, and its owner vouches for it."""
     try:
         stat = path.stat()
     except OSError as error:
-        raise InvalidSettings(
-            f"actors.{actor}.settings.model: {path}: {error.strerror}; give the path of a GGUF "
-            "file, or the name of an asset"
+        raise UnusableModel(
+            f"{whose}: {path}: {error.strerror}; give the path of a GGUF file, or go back to the "
+            "default model: noyau models default",
+            path=str(path),
         ) from None
-    return path, f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    check_size(path, this_machine().memory_bytes)
+    return path, model_id_of(path, stat)
+
+
+def model_id_of(path: Path, stat: os.stat_result) -> str:
+    """What a model file of the user's own is known by."""
+    return f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,13 @@ import pytest
 from actors.tool_user.catalogue import load_catalogue
 from tests.integration.test_command import ROOT, noyau
 from tests.integration.test_conversations_kept import SIMULATED
+from tests.support.model import model_path
 from tests.support.system import System, running
 
-PAGES = ("conversations.md", "tools.md")
+PAGES = {
+    "conversations.md": SIMULATED, "memory.md": SIMULATED, "models.md": (), "tools.md": SIMULATED,
+}  # fmt: skip
+"""Each with the settings of the noyau that its commands are run in."""
 
 
 def shown(page: str) -> list[tuple[str, list[str]]]:
@@ -42,8 +47,10 @@ def run(system: System, command: str, **variables: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_the_commands_of_a_page_work_as_shown(page: str) -> None:
-    async with running(*SIMULATED) as system:
+async def test_the_commands_of_a_page_work_as_shown(page: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.gguf"
+    shutil.copy(model_path(), mine)
+    async with running(*PAGES[page]) as system:
         assert shown(page)
         for command, lines in shown(page):
             listed = await asyncio.to_thread(
@@ -51,7 +58,7 @@ async def test_the_commands_of_a_page_work_as_shown(page: str) -> None:
             )
             items = json.loads(listed.stdout)["items"]
             newest = items[0]["conversation"] if items else ""
-            done = await asyncio.to_thread(run, system, command, ID=newest)
+            done = await asyncio.to_thread(run, system, command, ID=newest, FILE=str(mine))
             assert done.returncode == 0, (command, done.stderr)
             for line in lines:
                 assert line in done.stdout + done.stderr, (command, line)

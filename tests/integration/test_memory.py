@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 
@@ -18,6 +19,7 @@ from protocol.messages.memory import (
     Remember,
     Turn,
 )
+from tests.integration.test_command import command, noyau
 from tests.support.system import System, pid_of, running
 
 MEMORY = (
@@ -164,3 +166,33 @@ async def _a_damaged_model_is_made_anew(system: System, client: Client) -> None:
         found = await client.ask(Recall(query=FACTS[2]))
         assert found.hits[0].text == FACTS[2]
         assert made.read_bytes() == good
+
+
+async def test_memories_are_had_from_the_command_line() -> None:
+    async with running(*MEMORY) as system:
+
+        async def memories(*arguments: str, stdin: str | None = None) -> str:
+            return await command(system, "memories", *arguments, stdin=stdin)
+
+        first = json.loads(await memories("remember", "--json", stdin="Rex is a dog.\n"))
+        await memories("remember", "--source", "manual", "The", "fuse", "box", "is", "blue.")
+        again = json.loads(await memories("remember", "--json", "Rex is a dog."))
+        assert again["duplicate_of"] == first["id"]
+
+        table = (await memories("recall", "which animal is Rex?")).splitlines()
+        assert "Rex is a dog." in table[1]
+        assert "command line" in table[1]
+        found = json.loads(await memories("recall", "--json", "-n", "1", "what colour is it?"))
+        assert [hit["source"] for hit in found["hits"]] == ["manual"]
+        assert "Nothing like that" in await memories("recall", "--min-score", "0.99", "x")
+
+        assert json.loads(await memories("list", "--json"))["total"] == 2
+        await memories("forget", "--yes", first["id"])
+        assert "Rex" not in await memories("list")
+        gone = await asyncio.to_thread(
+            noyau, "memories", "forget", "--yes", first["id"], run_folder=system.run_folder
+        )
+        assert gone.returncode == 1
+        empty = await asyncio.to_thread(noyau, "memories", "remember", run_folder=system.run_folder)
+        assert empty.returncode == 1
+        assert "the text to remember" in empty.stderr
