@@ -32,7 +32,8 @@ def _explain(end: Answered) -> None:
         _say(f"memory {memory.id} ({memory.score:.2f}): {memory.text}")
     if end.tool is not None:
         arguments = ", ".join(f"{name}={value!r}" for name, value in end.tool.arguments.items())
-        _say(f"tool {end.tool.name}({arguments}) in {end.tool.took_ms:.0f} ms; no model was asked")
+        how = "no model was asked" if end.tool.how == "exact" else "the model was told what it says"
+        _say(f"tool {end.tool.name}({arguments}) in {end.tool.took_ms:.0f} ms; {how}")
     for use in end.engines:
         _say(
             f"{use.engine} ({use.device}, {use.backend}, {use.model_name}): prompt "

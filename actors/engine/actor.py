@@ -106,7 +106,7 @@ class Engine(Actor):
     async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
         """Stream one answer, or the rest of one."""
         await self._wait_for_slot()
-        task = Task(message.messages, message.sampling, message.begun)
+        task = Task(message.messages, message.sampling, message.begun, message.json_schema)
         generation = Generation(task, self._courier)
         self._running.add(generation)
         self._show_load()

@@ -54,7 +54,9 @@ class Accepted:
         """Set when the answer is complete."""
 
     def begin(self) -> None:
-        """Have the row committed; does not wait for it."""
+        """Have the row committed; does not wait for it. Does nothing the second time."""
+        if self._committing is not None:
+            return
         request = self._query.model_dump(mode="json", exclude={"begun"})
         message = AcceptWork(
             id=self._query.id, kind="query", holder=self._holder, request=request

@@ -10,32 +10,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
 from actors.orchestrator.acceptance import Acceptance, Accepted
 from actors.orchestrator.answer import AnswerInProgress
-from actors.orchestrator.gathering import MEMORY, TOOL_USER, Gathered, Gatherer
+from actors.orchestrator.gathering import MEMORY, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.promises import answer_without_model, without_gpu
 from actors.orchestrator.prompt import question_of, said_before, with_system
+from actors.orchestrator.toolwork import ToolFits, Tools
 from configs.actor_settings import OrchestratorSettings
 from configs.profiles import in_force
-from protocol.errors import ActorDied, ActorUnavailable, InvalidRequest
+from protocol.errors import InvalidRequest
 from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Generated, Sampling, Tokens
 from protocol.messages.memory import AppendTurns, Turn
-from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text, ToolUse
+from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text
 from protocol.messages.supervisor import DirectoryEntry
-from protocol.messages.tool_user import CallTool, FoundTool
+from protocol.messages.tool_user import FoundTool, ToolResult
 
 T = TypeVar("T")
 
 SETTLE_ON_STOP_S = 1.0
 """How long a stop waits for the ends of its queries to be written; what is not, is ended by the
 next incarnation."""
+
+
+@dataclass(slots=True)
+class Making:
+    """All that an answer is made from."""
+
+    query: Query
+    turns: list[ChatMessage]
+    found: Gathered
+    answer: AnswerInProgress
+    accepted: Accepted
+    until: float
+    said: ToolResult | None = None
+    """What a tool said to it."""
 
 
 class Orchestrator(Actor):
@@ -48,6 +64,7 @@ class Orchestrator(Actor):
         self._query = self._settings.query
         self._engines = Engines(self.caller, self.clock, self._query)
         self._gatherer = Gatherer(self.caller, self.clock, self._options)
+        self._tools = Tools(self.caller, self._gatherer, self._engines)
         self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
         self._sweeping: asyncio.Task[list[str]] | None = None
 
@@ -121,11 +138,44 @@ class Orchestrator(Actor):
                 text = answer_without_model(found.hits)
                 yield answer.take(Tokens(text=text, count=0), self.clock.now())
             return
+        making = Making(message, turns, found, answer, accepted, until)
+        # What was begun is gone on with; a tool comes too late for it.
+        may_ask = message.tools and not answer.text and question_of(message).strip()
+        by_engine = self._with_similar_tool(making) if may_ask else self._by_engine(making)
+        async with contextlib.aclosing(by_engine) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _with_similar_tool(self, making: Making) -> AsyncGenerator[Text, None]:
+        """By an engine; where the question is like a tool, that is asked first."""
+        question = question_of(making.query)
+        async with self._tools.looking(question) as look:
+            try:
+                async with contextlib.aclosing(self._by_engine(making, look.decide)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+            except ToolFits as fits:
+                tool = fits.tool
+        asked = await self._tools.similar(tool, question, making.until)
+        if asked is not None:
+            making.answer.tool, making.said = asked
+        async with contextlib.aclosing(self._by_engine(making)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _by_engine(
+        self, making: Making, before_first: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[Text, None]:
+        found = making.found
         before = said_before(found.conversation.turns) if found.conversation else []
-        prompt = with_system([*before, *turns], self._options.system_prompt, found.hits)
-        generating = self._engines.generate(
-            prompt, self._sampling(message), answer, accepted, until
+        prompt = with_system(
+            [*before, *making.turns], self._options.system_prompt, found.hits, making.said
         )
+        generating = self._engines.generate(
+            prompt, self._sampling(making.query), making.answer, making.accepted, making.until,
+            before_first,
+        )  # fmt: skip
         async with contextlib.aclosing(generating) as items:
             async for item in items:
                 if not isinstance(item, Generated):
@@ -135,23 +185,14 @@ class Orchestrator(Actor):
     async def _by_tool(
         self, tool: FoundTool, found: Gathered, answer: AnswerInProgress, accepted: Accepted
     ) -> Text | None:
-        """What the tool says; None when its actor is lost, and the model answers instead. Raises
-        what the tool refuses: a division by zero has no other answer."""
-        assert tool.tool is not None
+        """What the tool says; None when the model answers instead."""
         accepted.begin()
-        call = CallTool(name=tool.tool.name, arguments=tool.arguments or {})
-        try:
-            result = await self.caller.ask(TOOL_USER, call)
-        except (ActorDied, ActorUnavailable) as loss:
-            found.missing.append(f"without the tool {tool.tool.name}: {loss.message}")
-            return None
-        if not result.text.startswith(answer.text):
-            # The model had begun to answer before this tool was there.
+        asked = await self._tools.exact(tool, found)
+        if asked is None or not asked[1].text.startswith(answer.text):
+            # The tool is lost; or the model had begun to answer before it was there.
             return None
         await accepted.committed()
-        use = ToolUse(
-            name=result.tool, how="exact", arguments=call.arguments, took_ms=result.took_ms
-        )
+        use, result = asked
         return answer.said_by_tool(use, result.text, self.clock.now())
 
     # --- the question -----------------------------------------------------------------------
@@ -182,7 +223,8 @@ class Orchestrator(Actor):
     # --- the end ----------------------------------------------------------------------------
 
     def _told(self, message: Query, found: Gathered, answer: AnswerInProgress) -> Answered:
-        used = found.hits if answer.tool is None else []
+        by_tool_alone = answer.tool is not None and answer.tool.how == "exact"
+        used = [] if by_tool_alone else found.hits
         profile = self._profile()
         told = answer.finish(self.clock.now(), profile)
         lack = without_gpu(profile, told, self._gpu_engines())
@@ -209,7 +251,8 @@ class Orchestrator(Actor):
         """Put question and answer behind the conversation; returns its id. The key is the query's,
         so that they are stored once, whoever asks again."""
         told = answer.finish(self.clock.now(), self._profile())
-        by = told.tool.name if told.tool else ", ".join(use.engine for use in told.engines)
+        made_by = [use.engine for use in told.engines]
+        by = ", ".join([*([told.tool.name] if told.tool else []), *made_by])
         stored = await self.caller.ask(
             MEMORY,
             AppendTurns(

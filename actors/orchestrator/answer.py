@@ -36,7 +36,7 @@ class AnswerInProgress:
         self._seams: list[Seam] = list(begun.seams) if begun is not None else []
         self._engines: list[EngineUse] = []
         self._first_at: float | None = None
-        self._admitted_at = now
+        self._admitted_at: float | None = None
         self._lost_at: float | None = None
         self._pending: Seam | None = None
         self._finish_reason: Literal["stop", "length"] = "stop"
@@ -51,8 +51,10 @@ class AnswerInProgress:
             self._pending = Seam(position=self._length, lost=begun.lost, reason=begun.reason)
 
     def admitted(self, now: float) -> None:
-        """It has a slot; the waiting is over."""
-        self._admitted_at = now
+        """It has a slot; the waiting is over. A second slot, after a tool was asked, counts as
+        working."""
+        if self._admitted_at is None:
+            self._admitted_at = now
 
     def continuation(self) -> Continuation | None:
         """What an engine is to go on with, or None at the beginning."""
@@ -129,11 +131,12 @@ class AnswerInProgress:
         # behind it.
         self._close_seam(now)
         first = None if self._first_at is None else round((self._first_at - self._began) * 1000, 1)
+        waited = 0.0 if self._admitted_at is None else self._admitted_at - self._began
         return Answered(
             id=self._id, query=self._query, finish_reason=self._finish_reason,
             profile=profile, engines=self._engines, seams=self._seams, tokens=self._count,
             tool=self.tool,
             dropped_turns=self.dropped_turns,
-            queued_ms=round((self._admitted_at - self._began) * 1000, 1),
+            queued_ms=round(waited * 1000, 1),
             first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),
         )  # fmt: skip

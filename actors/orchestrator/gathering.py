@@ -107,6 +107,14 @@ class Gatherer:
                 TOOL_USER, FindTool(text=question, similar=False), "tools", found
             )
 
+    async def similar_tool(self, question: str) -> FoundTool | None:
+        """The tool that the question is like, if one is near enough; None also where that cannot be
+        looked at: whoever asked gets an answer all the same."""
+        if len(question) > MAX_TEXT or TOOL_USER not in self._caller.directory.entries:
+            return None
+        found = await self._look(TOOL_USER, FindTool(text=question), "", Gathered())
+        return found if found is not None and found.tool is not None else None
+
     async def _look(self, actor: str, message: Ask[M], what: str, found: Gathered) -> M | None:
         """The reply, or None and a word on why there is none. An actor that is switched off is no
         lack."""

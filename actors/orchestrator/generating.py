@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -31,6 +33,7 @@ from protocol.errors import (
     DeadlineExceeded,
     EngineFailed,
     InternalError,
+    InvalidRequest,
     NoyauError,
     Overloaded,
     StreamBroken,
@@ -48,6 +51,8 @@ has just begun to drain, must not use up all tries within a millisecond."""
 
 TEMPLATE_TOKENS = 8
 """What a chat template puts around a turn: at most this in the templates in common use."""
+FILLED_TOKENS = 128
+"""Arguments of tools are short."""
 ANSWER_SHARE = 4
 """An answer keeps at most a quarter of the context free for itself: the history is worth more."""
 
@@ -71,9 +76,14 @@ class Engines:
         answer: AnswerInProgress,
         accepted: Accepted,
         until: float,
+        before_first: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[Text | Generated, None]:
         """The pieces of the answer, then how its last engine ended it. Raises `Overloaded`,
-        `DeadlineExceeded`, `ActorUnavailable`, and what engines refuse."""
+        `DeadlineExceeded`, `ActorUnavailable`, and what engines refuse.
+
+        ``before_first`` is awaited between the first piece's coming and its being said; what it
+        raises ends the generation, of which nothing is then a part of the answer.
+        """
         lost: set[str] = set()
         async with self._slot(until):
             answer.admitted(self._clock.now())
@@ -89,6 +99,9 @@ class Engines:
                         async for piece in stream:
                             # Nothing is said before the row is committed.
                             await accepted.committed()
+                            if before_first is not None:
+                                await before_first()
+                                before_first = None
                             model = str(engine.info.get("model_id", ""))
                             yield answer.take(piece, self._clock.now(), model)
                     await accepted.committed()
@@ -111,6 +124,24 @@ class Engines:
             reason=loss.message,
         )  # fmt: skip
         answer.lost(f"{engine.name}.{engine.epoch}", loss, self._clock.now())
+
+    async def fill(self, turns: Sequence[ChatMessage], schema: dict[str, Any], until: float) -> Any:
+        """A value that the model makes for these turns under a JSON schema.
+
+        Raises `InvalidRequest` when the model made none, and what engines raise: it is tried once.
+        """
+        sampling = Sampling(max_tokens=FILLED_TOKENS, temperature=0)
+        pieces: list[str] = []
+        async with self._slot(until):
+            engine = await self._engine(until, set())
+            step = Generate(messages=list(turns), sampling=sampling, json_schema=schema)
+            async with await self._caller.stream(engine.name, step) as stream:
+                async for piece in stream:
+                    pieces.append(piece.text)
+        try:
+            return json.loads("".join(pieces))
+        except ValueError:
+            raise InvalidRequest("the model's JSON is not complete") from None
 
     async def _engine(self, until: float, lost: set[str]) -> DirectoryEntry:
         """The engine to ask, see `choose`; waits for one until the deadline.

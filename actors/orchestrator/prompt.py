@@ -3,13 +3,19 @@ Pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from protocol.messages.engine import ChatMessage
 from protocol.messages.memory import Hit, StoredTurn
 from protocol.messages.orchestrator import Query
+from protocol.messages.tool_user import ToolInfo, ToolResult
 
 REMEMBERED = "You remember:"
+TOOL_CHARS = 2000
+"""Of what a tool says: about a quarter of a small model's context."""
+EXAMPLES = 5
+"""Shown to the model; more would take longer to read than they help."""
 
 
 def question_of(query: Query) -> str:
@@ -32,17 +38,41 @@ def said_before(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
 
 
 def with_system(
-    turns: Sequence[ChatMessage], system: str | None, hits: Sequence[Hit]
+    turns: Sequence[ChatMessage],
+    system: str | None,
+    hits: Sequence[Hit],
+    said: ToolResult | None = None,
 ) -> list[ChatMessage]:
     """The turns behind one system message: their own or else ``system``, and below it the memories
-    that fit; none where there is nothing to say."""
+    that fit and what a tool said; none where there is nothing to say."""
     own = turns[0].content if turns and turns[0].role == "system" else None
     rest = list(turns[1:] if own is not None else turns)
-    parts = [part for part in (own if own is not None else system, _remembered(hits)) if part]
-    return [ChatMessage(role="system", content="\n\n".join(parts)), *rest] if parts else rest
+    parts = [own if own is not None else system, _remembered(hits), _said(said)]
+    text = "\n\n".join(part for part in parts if part)
+    if not text:
+        return rest
+    return [ChatMessage(role="system", content=text), *rest]
 
 
 def _remembered(hits: Sequence[Hit]) -> str:
     if not hits:
         return ""
     return "\n".join([REMEMBERED, *(f"- {hit.text}" for hit in hits)])
+
+
+def _said(result: ToolResult | None) -> str:
+    if result is None:
+        return ""
+    cut = result.text[:TOOL_CHARS]
+    more = "…" if len(cut) < len(result.text) else ""
+    return f"The tool {result.tool} says: {cut}{more}"
+
+
+def filling(tool: ToolInfo, question: str) -> list[ChatMessage]:
+    """What the model is asked for a tool's arguments: the tool, its examples, the question."""
+    task = f"{tool.description}\n\nAnswer with the arguments of {tool.name} as JSON."
+    turns = [ChatMessage(role="system", content=task)]
+    for text, arguments in list(tool.examples.items())[:EXAMPLES]:
+        turns.append(ChatMessage(role="user", content=text))
+        turns.append(ChatMessage(role="assistant", content=json.dumps(arguments)))
+    return [*turns, ChatMessage(role="user", content=question)]

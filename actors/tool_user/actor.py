@@ -198,7 +198,7 @@ class ToolUser(Actor):
 def _info(tool: Tool) -> ToolInfo:
     return ToolInfo(
         name=tool.name, description=tool.description, parameters=tool.parameters,
-        examples=sorted(tool.examples),
+        examples=tool.examples,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -87,3 +87,6 @@ class Generate(Stream[Tokens, Generated], operation="engine.generate", role=Role
     messages: list[ChatMessage] = Field(min_length=1)
     sampling: Sampling = Sampling()
     begun: Continuation | None = None
+    json_schema: dict[str, Any] | None = None
+    """With it, the answer is a JSON value that fits this schema, unless it becomes too long or the
+    engine does not understand the schema: who asks checks what comes."""

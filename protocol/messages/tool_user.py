@@ -19,8 +19,8 @@ class ToolInfo(Message):
     description: str
     parameters: dict[str, Any]
     """JSON schema of the arguments, an object."""
-    examples: list[str] = Field(default_factory=list)
-    """Texts that it is meant for."""
+    examples: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Texts that it is meant for, each with the arguments that it means."""
 
 
 class BrokenTool(Message):

@@ -6,6 +6,7 @@ depends on what the model says, only on that it says the same when asked the sam
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -452,3 +453,23 @@ def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, kind: str, damage
     with pytest.raises(EngineFailed) as caught:
         backend.load(path, MODEL, OPTIONS)
     assert caught.value.details == {"path": str(path)}
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"type": "string", "enum": ["red", "blue"]}},
+    "additionalProperties": False,
+}
+
+
+def test_under_a_json_schema_the_answer_is_json_that_fits(bench: Bench) -> None:
+    pieces: list[str] = []
+    question = [ChatMessage(role="user", content="Which colour has the sky? Answer in JSON.")]
+    task = Task(question, Sampling(max_tokens=60, temperature=0), json_schema=SCHEMA)
+    outcome = bench.backend.generate(
+        task, lambda item: pieces.append(item.text) if isinstance(item, Piece) else None
+    )
+    assert outcome is not None
+    assert outcome.finish_reason == "stop"
+    value = json.loads("".join(pieces))
+    assert value in ({}, {"colour": "red"}, {"colour": "blue"})

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from configs.actor_settings import EngineSettings
 from protocol.errors import InvalidSettings, MissingDependency
@@ -56,6 +56,8 @@ class Task:
     messages: Sequence[ChatMessage]
     sampling: Sampling
     begun: Continuation | None = None
+    json_schema: dict[str, Any] | None = None
+    """What the answer must fit, where it is to be JSON."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 

@@ -190,6 +190,8 @@ def _request(task: Task, prompt: list[int], max_tokens: int) -> dict[str, Any]:
     }
     if sampling.seed is not None:
         request["seed"] = sampling.seed
+    if task.json_schema is not None:
+        request["json_schema"] = task.json_schema
     return request
 
 
