@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
@@ -25,7 +25,7 @@ from actors.kernel import Actor, Surroundings, handles
 from actors.memory.embedder import RETRY_AFTER_S, Batcher, Embedder
 from actors.memory.provision import ask_storage, load_model
 from actors.memory.recollection import LoadedVectors, Recollection
-from actors.memory.store import MemoryRow, Request, Store, TurnRow
+from actors.memory.store import ConversationRow, MemoryRow, Request, Store, TurnRow
 from actors.memory.texts import check_text, metadata_as_json
 from actors.memory.vectors import ExactIndex, UsearchIndex, VectorIndex
 from configs.actor_settings import MemorySettings
@@ -46,6 +46,7 @@ from protocol.messages.memory import (
     ConversationSummary,
     Embed,
     Embedded,
+    FindAppended,
     Forget,
     ForgetConversation,
     Forgotten,
@@ -325,18 +326,15 @@ class Memory(Actor):
         found, rows = await self._in(
             self._database, self._store.conversation, message.conversation, message.last
         )
-        turns = [
-            StoredTurn.model_validate(
-                {
-                    "role": row.role, "content": row.content, "number": row.number,
-                    "metadata": json.loads(row.metadata), "created_at": row.created_at,
-                }
-            )
-            for row in rows
-        ]  # fmt: skip
-        return Conversation(
-            conversation=found.id, title=found.title, turns=turns, total=found.turns
-        )
+        return _conversation(found, rows)
+
+    @handles(FindAppended)
+    async def appended(self, message: FindAppended) -> Conversation:
+        """What a key wrote, whatever was written behind it."""
+        found = await self._in(self._database, self._store.appended, message.key)
+        if found is None:
+            return Conversation(conversation="", title="", turns=[], total=0)
+        return _conversation(*found)
 
     @handles(ListConversations)
     async def conversations(self, message: ListConversations) -> Conversations:
@@ -369,6 +367,19 @@ def _exact(loaded: LoadedVectors) -> VectorIndex:
 
 def _item(row: MemoryRow) -> MemoryItem:
     return MemoryItem(id=row.id, text=row.text, source=row.source, created_at=row.created_at)
+
+
+def _conversation(found: ConversationRow, rows: Sequence[TurnRow]) -> Conversation:
+    turns = [
+        StoredTurn.model_validate(
+            {
+                "role": row.role, "content": row.content, "number": row.number,
+                "metadata": json.loads(row.metadata), "created_at": row.created_at,
+            }
+        )
+        for row in rows
+    ]  # fmt: skip
+    return Conversation(conversation=found.id, title=found.title, turns=turns, total=found.turns)
 
 
 def _request(message: Remember | Forget | AppendTurns | ForgetConversation) -> Request:

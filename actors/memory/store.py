@@ -356,6 +356,24 @@ class Store:
             )
             return found, [TurnRow(*row) for row in rows]
 
+    def appended(self, key: str) -> tuple[ConversationRow, list[TurnRow]] | None:
+        """The turns that the request of this key appended, and their conversation."""
+        with _errors(self.path):
+            row = self._first("SELECT reply FROM requests WHERE key = ?", key)
+            reply = json.loads(row[0]) if row is not None else {}
+            if "numbers" not in reply:
+                return None
+            try:
+                found = self._find(reply["conversation"])
+            except NotFound:
+                return None
+            rows = self._db.execute(
+                "SELECT role, content, metadata, number, created_at FROM turns WHERE conversation "
+                "= ? AND number IN (SELECT value FROM json_each(?)) ORDER BY number",
+                (found.number, json.dumps(reply["numbers"])),
+            )
+            return found, [TurnRow(*row) for row in rows]
+
     def conversations(self, offset: int, limit: int) -> tuple[list[ConversationRow], int]:
         """A page of conversations, the one that went on last first, and how many there are."""
         with _errors(self.path):

@@ -16,15 +16,13 @@ from protocol.caller import Caller
 from protocol.clock import Clock
 from protocol.errors import NoyauError
 from protocol.messages.base import Ask, Message
-from protocol.messages.memory import Conversation, GetConversation, Hit, ListConversations, Recall
+from protocol.messages.memory import Conversation, FindAppended, GetConversation, Hit, Recall
 from protocol.messages.orchestrator import Query
 from protocol.messages.tool_user import MAX_TEXT, FindTool, FoundTool
 
 M = TypeVar("M", bound=Message)
 
 MEMORY, TOOL_USER = "memory", "tool_user"
-LATEST = 20
-"""Conversations that are looked through for an answer whose conversation is not known."""
 LOOK_S = 2.0
 """How long a memory or a tool is looked for: longer than either takes on a busy machine, and short
 enough to be given up for an answer."""
@@ -73,16 +71,9 @@ class Gatherer:
         died before it could say so."""
         if query.begun is None or query.conversation is None:
             return None
-        ids = [query.conversation]
-        if not query.conversation:
-            # A new one, whose id nobody got to know; it is one of the latest.
-            latest = await self._caller.ask(MEMORY, ListConversations(limit=LATEST))
-            ids = [one.conversation for one in latest.items]
-        for id_ in ids:
-            found = await self._caller.ask(MEMORY, GetConversation(conversation=id_, last=2))
-            if found.turns and found.turns[-1].metadata.get("query") == query.id:
-                return StoredAnswer(id_, found.turns[-1].content)
-        return None
+        # By the key under which it was stored: others may have gone on with the conversation.
+        found = await self._caller.ask(MEMORY, FindAppended(key=query.id))
+        return StoredAnswer(found.conversation, found.turns[-1].content) if found.turns else None
 
     async def _conversation(self, query: Query, found: Gathered) -> None:
         if query.conversation:

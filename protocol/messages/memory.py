@@ -181,6 +181,14 @@ class Conversation(Message):
     """How many turns it has in all."""
 
 
+class FindAppended(Ask[Conversation], operation="memory.appended", role=Role.ASK):
+    """The turns that an `AppendTurns` with this key put on disk, and their conversation; both empty
+    when there was none, or when what it wrote was forgotten."""
+
+    idempotent = True
+    key: Key
+
+
 class GetConversation(Ask[Conversation], operation="memory.conversation", role=Role.ASK):
     """What was said?"""
 

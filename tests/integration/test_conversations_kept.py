@@ -194,6 +194,19 @@ async def test_an_answer_that_was_stored_before_its_orchestrator_died_is_not_mad
         assert kept.total == (4 if known else 2)
 
 
+async def test_a_stored_answer_is_found_again_when_another_writer_went_on_behind_it() -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        conversation = (await say(client, "Begin.", "")).conversation
+        query = Query(text="Go on.", conversation=conversation, max_tokens=30)
+        answer = await client.ask(query)
+        await say(client, "And I go on here.", conversation)
+        begun = Begun(text=answer.text[:20], reason="it was killed")
+        again = await client.ask(query.model_copy(update={"begun": begun}))
+        assert begun.text + again.text == answer.text
+        kept = await client.ask(GetConversation(conversation=conversation))
+        assert kept.total == 6
+
+
 async def test_with_none_allowed_no_memory_is_put_into_a_prompt() -> None:
     none = "actors.orchestrator.settings.memories=0"
     async with running(*SIMULATED, none) as system, await connect(system) as client:

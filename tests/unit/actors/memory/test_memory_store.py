@@ -318,3 +318,25 @@ def test_a_forgotten_conversation_is_gone_with_its_turns(path: Path) -> None:
     assert store.forget_conversation(request("f"), conversation) == {"count": 2}
     assert store.conversations(0, 10) == ([], 0)
     assert store._one("SELECT count(*) FROM turns") == (0,)
+
+
+# --- what a key wrote -------------------------------------------------------------------------
+
+
+def test_what_a_key_appended_is_found_whatever_came_behind_it(path: Path) -> None:
+    store = Store(path, NOW)
+    first = store.append(request("first"), "", turns("a", "b"))["conversation"]
+    store.append(request("second"), first, turns("c"))
+    found = store.appended("first")
+    assert found is not None
+    assert (found[0].id, [turn.content for turn in found[1]]) == (first, ["a", "b"])
+
+
+def test_a_key_that_appended_nothing_that_is_there_finds_nothing(path: Path) -> None:
+    store = Store(path, NOW)
+    assert store.appended("unknown") is None
+    add(store, "tea", key="a memory")
+    assert store.appended("a memory") is None
+    conversation = store.append(request("gone"), "", turns("a"))["conversation"]
+    store.forget_conversation(request("forget"), conversation)
+    assert store.appended("gone") is None
