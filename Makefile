@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format bench clean
+.PHONY: help demo run test chaos check format bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,9 @@ run: $(READY)  ## start noyau in this terminal until Ctrl-C
 
 test: $(READY)  ## all tests, with real processes and the real model
 	$(BIN)/python -m pytest
+
+chaos: $(READY)  ## five minutes of random kills under four talking clients
+	CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos/test_conversing.py
 
 check: $(READY)  ## formatting, lint, types, layers: what CI runs
 	$(BIN)/ruff format --check .
