@@ -169,13 +169,13 @@ async def test_what_changes_while_another_index_is_made_is_in_it_when_it_takes_o
     async with memory(tmp_path, SimulatedEmbedder()) as it:
         ids = [(await it.remember(Remember(text=text))).id for text in ("tea", "beer", "milk")]
     async with memory(tmp_path, SimulatedEmbedder()) as it:
-        ready = await it._when_ready()
+        ready = await it._preparation.wait()
         # By hand, so that the test decides what happens between the beginning and the end.
-        loaded = await it._in(it._database, ready.recollection.begin_switch, 64)
+        loaded = await it._in_database(ready.recollection.begin_switch, 64)
         await it.remember(Remember(text="juice"))
         await it.forget(Forget(ids=ids[:1]))
         other = loaded.fill(UsearchIndex(64))
-        await it._in(it._database, ready.recollection.switch, other)
+        await it._in_database(ready.recollection.switch, other)
         assert ready.recollection._index is other
         found = await it.recall(Recall(query="juice", min_score=-1))
         assert found.hits[0].text == "juice"
@@ -189,9 +189,8 @@ async def test_the_bound_decides_which_index_is_used(
     async with memory(tmp_path, SimulatedEmbedder()) as it:
         await it.remember(Remember(text="tea"))
     async with memory(tmp_path, SimulatedEmbedder(), approximate_above=above) as it:
-        ready = await it._when_ready()
-        assert it._preparing is not None
-        await it._preparing
+        ready = await it._preparation.wait()
+        await it._preparation.finished()
         assert isinstance(ready.recollection._index, kind)
         assert (await it.recall(Recall(query="tea"))).hits
 
@@ -209,8 +208,7 @@ async def test_after_a_change_of_the_model_all_vectors_are_made_anew(tmp_path: P
             await it.remember(Remember(text=f"fact{number}"))
     async with memory(tmp_path, SimulatedEmbedder("new")) as it:
         await it.recall(Recall(query="fact7"))
-        assert it._preparing is not None
-        await it._preparing
+        await it._preparation.finished()
         found = await it.recall(Recall(query="fact7", limit=1))
         assert [hit.text for hit in found.hits] == ["fact7"]
         assert found.unsearched == 0

@@ -57,8 +57,8 @@ def test_what_was_stored_is_there_when_the_file_is_opened_again(path: Path) -> N
 
 def test_every_commit_waits_for_the_disk_and_the_file_is_its_owners_alone(path: Path) -> None:
     store = Store(path, NOW)
-    assert store._one("PRAGMA journal_mode") == ("wal",)
-    assert store._one("PRAGMA synchronous") == (2,)
+    assert store.one("PRAGMA journal_mode") == ("wal",)
+    assert store.one("PRAGMA synchronous") == (2,)
     assert path.stat().st_mode & 0o777 == 0o600
     add(store, "secret")
     assert path.with_name("memory.db-wal").stat().st_mode & 0o777 == 0o600
@@ -67,7 +67,7 @@ def test_every_commit_waits_for_the_disk_and_the_file_is_its_owners_alone(path: 
 def test_a_file_of_a_newer_noyau_is_refused_and_left_as_it_is(path: Path) -> None:
     store = Store(path, NOW)
     add(store, "tea")
-    store._db.execute(f"PRAGMA user_version={VERSION + 1}")
+    store.db.execute(f"PRAGMA user_version={VERSION + 1}")
     store.close()
     before = path.read_bytes()
     with pytest.raises(SetupError, match="newer noyau") as caught:
@@ -202,7 +202,7 @@ def test_keys_are_forgotten_after_a_day(path: Path) -> None:
 
 def test_old_keys_go_while_it_runs_too(path: Path) -> None:
     store = Store(path, NOW)
-    store._db.execute("PRAGMA synchronous=OFF")
+    store.db.execute("PRAGMA synchronous=OFF")
     store.once(request("old"), dict)
     for number in range(SWEEP_EVERY):
         store.once(request(str(number), now=NOW + KEYS_KEPT_S + 1), dict)
@@ -317,7 +317,7 @@ def test_a_forgotten_conversation_is_gone_with_its_turns(path: Path) -> None:
     assert store.forget_conversation(request("f"), conversation) == {"count": 2}
     assert store.forget_conversation(request("f"), conversation) == {"count": 2}
     assert store.conversations(0, 10) == ([], 0)
-    assert store._one("SELECT count(*) FROM turns") == (0,)
+    assert store.one("SELECT count(*) FROM turns") == (0,)
 
 
 # --- what a key wrote -------------------------------------------------------------------------
