@@ -9,7 +9,7 @@ from typing import Any
 from protocol.lifecycle import ActorState, TransitionTable
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity
-from supervision.restart import RestartPolicy
+from supervision.restart import Exit, RestartPolicy
 
 
 class ChildState(StrEnum):
@@ -125,6 +125,8 @@ class Child:
     """After the stop that is under way it is to be started again (a restart by hand)."""
     killed: bool = False
     """SIGKILL was sent to this incarnation."""
+    unexplained: Exit | None = None
+    """How it ended, while its own word on why is still waited for."""
     activity: Activity = field(default_factory=Activity)
     counters: Counters = field(default_factory=Counters)
     info: dict[str, Any] = field(default_factory=dict)

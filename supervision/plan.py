@@ -17,11 +17,15 @@ from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
 from supervision.child import CHILD, Child, ChildEvent, ChildState
 from supervision.order import start_order, stop_order
-from supervision.restart import Again, Exit, GiveUp, RestartPolicy
+from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
 
 EXIT_REPORT_S = 0.05
 """How long to wait for the spawner's word on how a process ended. It comes within a millisecond;
 only a stopped or lost spawner lets this run out."""
+
+LAST_WORDS_S = 0.2
+"""How long to wait for the word of an actor that ended because it cannot start: the kernel and the
+spawner may tell of the end before the heartbeat with the reason is read. It was sent before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,12 @@ class Plan:
     def heartbeat(self, name: str, epoch: str, beat: Heartbeat, now: float) -> list[Effect]:
         """An actor's sign of life. Those of another incarnation are ignored."""
         child = self.children.get(name)
-        if child is None or child.epoch != epoch or not child.alive:
+        if child is None or child.epoch != epoch:
+            return []
+        if child.unexplained is not None and beat.reason:
+            child.reason = beat.reason
+            return self._decide(child, child.unexplained, now)
+        if not child.alive:
             return []
         child.heard_at = now
         if child.state is ChildState.STARTING:
@@ -264,13 +273,17 @@ class Plan:
             effects = self.died(name, epoch, now)
         if child.state is not ChildState.DEAD:
             return effects
+        if exit_.code == SETUP_EXIT_CODE and not child.reason and self._stopping is None:
+            child.unexplained = exit_
+            child.due_at = now + LAST_WORDS_S
+            return effects
         return effects + self._decide(child, exit_, now)
 
     def _decide(self, child: Child, exit_: Exit, now: float) -> list[Effect]:
         child.last_exit = str(exit_)
         ready_for = now - child.ready_at if child.ready_at is not None else None
         said = child.reason
-        child.reason, child.epoch = "", ""
+        child.reason, child.epoch, child.unexplained = "", "", None
         child.ready_at = child.heard_at = None
         if self._stopping is not None:
             child.take(ChildEvent.STAY_STOPPED, now)
@@ -382,7 +395,7 @@ class Plan:
                 child.take(ChildEvent.DUE, now)
                 return self._start_what_can(now)
             case ChildState.DEAD:
-                return self._decide(child, Exit(), now)
+                return self._decide(child, child.unexplained or Exit(), now)
             case ChildState.SPAWNING:
                 return _SPAWNER_SILENT
             case ChildState.STARTING | ChildState.STOPPING if not child.killed:

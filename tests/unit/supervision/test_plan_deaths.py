@@ -9,7 +9,7 @@ import pytest
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
-from supervision.plan import EXIT_REPORT_S, Forget, Publish, Signal
+from supervision.plan import EXIT_REPORT_S, LAST_WORDS_S, Forget, Publish, Signal
 from supervision.restart import SETUP_EXIT_CODE, Exit
 from tests.support.planning import (
     CLEAN,
@@ -213,7 +213,25 @@ def test_an_actor_that_cannot_start_and_said_nothing_fails_with_a_reason_all_the
     driver.spawner_ready()
     driver.spawned("a")
     driver.crash("a", Exit(code=SETUP_EXIT_CODE))
+    assert driver.state("a") is ChildState.DEAD
+    driver.advance(LAST_WORDS_S)
+    assert driver.state("a") is ChildState.FAILED
     assert driver.reason("a") == "it cannot start as it was told to"
+
+
+def test_last_words_that_come_after_the_end_are_heard() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.spawned("a")
+    epoch = driver.epoch("a")
+    assert told(driver.crash("a", Exit(code=SETUP_EXIT_CODE))) == []
+    # Its hello, with nothing to say yet.
+    driver.beat("a", ActorState.STARTING, epoch=epoch)
+    effects = driver.beat("a", ActorState.STARTING, reason="no such model", epoch=epoch)
+    assert told(effects) == ["actor.failed"]
+    assert driver.state("a") is ChildState.FAILED
+    assert driver.reason("a") == "no such model"
+    assert driver.beat("a", ActorState.STARTING, reason="again", epoch=epoch) == []
 
 
 @pytest.mark.parametrize(
