@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from protocol.messages.supervisor import DirectoryEntry
 
 
-def choose(ready: Sequence[DirectoryEntry], lost: Collection[str]) -> DirectoryEntry | None:
-    """The first engine that is READY and was not lost by this answer; None when there is none.
+@dataclass(slots=True)
+class Losses:
+    """The engines that were lost in the middle of one answer."""
 
-    ``ready`` stands in the order of preference; ``lost`` holds the epochs of incarnations that
-    failed in the middle of this answer. When all that are READY did, the first of them gets another
-    try: it may have been the moment and not the engine, and there is nobody else to ask.
+    epochs: set[str] = field(default_factory=set)
+    by_name: dict[str, int] = field(default_factory=dict)
+
+    def add(self, entry: DirectoryEntry) -> None:
+        """This incarnation was lost."""
+        self.epochs.add(entry.epoch)
+        self.by_name[entry.name] = self.by_name.get(entry.name, 0) + 1
+
+
+def choose(ready: Sequence[DirectoryEntry], lost: Losses) -> DirectoryEntry | None:
+    """The engine to ask; None when there is none.
+
+    ``ready`` stands in the order of preference. The engine that this answer lost least often goes
+    first: the next incarnation of one that died is back in no time, and what killed it may be this
+    very answer. An incarnation that was lost itself, and still looks READY, goes last.
     """
-    unspoilt = [entry for entry in ready if entry.epoch not in lost]
-    return next(iter(unspoilt or ready), None)
+    return min(
+        ready,
+        key=lambda entry: (entry.epoch in lost.epochs, lost.by_name.get(entry.name, 0)),
+        default=None,
+    )

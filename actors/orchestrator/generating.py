@@ -19,7 +19,7 @@ import structlog
 
 from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.answer import AnswerInProgress
-from actors.orchestrator.choice import choose
+from actors.orchestrator.choice import Losses, choose
 from actors.orchestrator.history import History
 from actors.orchestrator.slots import Slots
 from configs.schema import QuerySettings
@@ -84,7 +84,7 @@ class Engines:
         ``before_first`` is awaited between the first piece's coming and its being said; what it
         raises ends the generation, of which nothing is then a part of the answer.
         """
-        lost: set[str] = set()
+        lost = Losses()
         async with self._slot(until):
             answer.admitted(self._clock.now())
             accepted.begin()
@@ -112,7 +112,7 @@ class Engines:
                     return
                 except LOSSES as loss:
                     self._lost(answer, engine, loss)
-                    lost.add(engine.epoch)
+                    lost.add(engine)
                     await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
@@ -133,7 +133,7 @@ class Engines:
         sampling = Sampling(max_tokens=FILLED_TOKENS, temperature=0)
         pieces: list[str] = []
         async with self._slot(until):
-            engine = await self._engine(until, set())
+            engine = await self._engine(until, Losses())
             step = Generate(messages=list(turns), sampling=sampling, json_schema=schema)
             async with await self._caller.stream(engine.name, step) as stream:
                 async for piece in stream:
@@ -143,7 +143,7 @@ class Engines:
         except ValueError:
             raise InvalidRequest("the model's JSON is not complete") from None
 
-    async def _engine(self, until: float, lost: set[str]) -> DirectoryEntry:
+    async def _engine(self, until: float, lost: Losses) -> DirectoryEntry:
         """The engine to ask, see `choose`; waits for one until the deadline.
 
         Raises `ActorUnavailable` when none of them will come back, or none came in time.
