@@ -206,7 +206,6 @@ class Preparation:
 
 
 def _exact(loaded: LoadedVectors) -> VectorIndex:
-    """In the indexing thread: numpy is imported there, which takes a tenth of a second."""
     return loaded.fill(ExactIndex(loaded.dimension))
 
 

@@ -1,17 +1,24 @@
 """Which vectors are nearest? Two indexes behind one interface, both made anew from the database.
 
 Cosine similarity throughout: an index brings what it is given to unit length. An index belongs to
-one thread at a time. numpy and usearch are imported with the first index, not with this module:
-conversations do not wait for them.
+one thread at a time. usearch is imported with the first index that needs it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from protocol.errors import MissingDependency
+
+# Before numpy is imported: its threads would be started then, and a process that has threads cannot
+# be forked, so the spawner could not have this module ready for the next start. A matrix times a
+# vector waits for memory and not for a core: with two threads it was quicker by a tenth.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
 
 FIRST_ROWS: Final = 1024
 """Of the matrix when it is new; it doubles."""
@@ -57,18 +64,17 @@ class ExactIndex:
     """All vectors in one matrix, compared one by one: always right, and linear."""
 
     def __init__(self, dimension: int) -> None:
-        self._np = _numpy()
         self._dimension = dimension
         self._rows: dict[int, int] = {}
-        self._numbers = self._np.zeros(FIRST_ROWS, dtype=self._np.int64)
-        self._matrix = self._np.zeros((FIRST_ROWS, dimension), dtype=self._np.float32)
+        self._numbers = np.zeros(FIRST_ROWS, dtype=np.int64)
+        self._matrix = np.zeros((FIRST_ROWS, dimension), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, numbers: Sequence[int], vectors: bytes) -> None:
         """See `VectorIndex.add`."""
-        given = _unit_rows(self._np, numbers, vectors, self._dimension)
+        given = _unit_rows(numbers, vectors, self._dimension)
         self.remove(numbers)
         begin, end = len(self._rows), len(self._rows) + len(numbers)
         self._grow(end)
@@ -82,8 +88,8 @@ class ExactIndex:
             return
         rows = max(2 * size, needed)
         # Copied by hand, as numpy's resize zeroes and copies all of it.
-        matrix = self._np.empty((rows, self._dimension), dtype=self._np.float32)
-        numbers = self._np.empty(rows, dtype=self._np.int64)
+        matrix = np.empty((rows, self._dimension), dtype=np.float32)
+        numbers = np.empty(rows, dtype=np.int64)
         used = len(self._rows)
         matrix[:used], numbers[:used] = self._matrix[:used], self._numbers[:used]
         self._matrix, self._numbers = matrix, numbers
@@ -103,10 +109,10 @@ class ExactIndex:
 
     def search(self, vector: bytes, limit: int, min_score: float = -1.0) -> list[Match]:
         """See `VectorIndex.search`."""
-        np, used = self._np, len(self._rows)
+        used = len(self._rows)
         if used == 0:
             return []
-        query = _unit_rows(np, [0], vector, self._dimension)[0]
+        query = _unit_rows([0], vector, self._dimension)[0]
         scores = self._matrix[:used] @ query
         count = min(limit, used)
         best = np.argpartition(scores, used - count)[used - count :]
@@ -119,7 +125,6 @@ class UsearchIndex:
     """A graph of neighbours (HNSW): far quicker among very many, misses one in a hundred."""
 
     def __init__(self, dimension: int) -> None:
-        self._np = _numpy()
         self._dimension = dimension
         self._index: Any = _usearch()(
             ndim=dimension,
@@ -135,10 +140,10 @@ class UsearchIndex:
 
     def add(self, numbers: Sequence[int], vectors: bytes) -> None:
         """See `VectorIndex.add`."""
-        given = _unit_rows(self._np, numbers, vectors, self._dimension)
+        given = _unit_rows(numbers, vectors, self._dimension)
         self.remove(numbers)
         if len(numbers):
-            keys = self._np.asarray(numbers, dtype=self._np.uint64)
+            keys = np.asarray(numbers, dtype=np.uint64)
             # One thread: the others of this machine belong to whoever answers meanwhile.
             self._index.add(keys, given, threads=1)
 
@@ -152,7 +157,7 @@ class UsearchIndex:
         """See `VectorIndex.search`."""
         if len(self._index) == 0:
             return []
-        query = _unit_rows(self._np, [0], vector, self._dimension)[0]
+        query = _unit_rows([0], vector, self._dimension)[0]
         found = self._index.search(query, limit, threads=1)
         return _matches(found.keys, 1.0 - found.distances, min_score)
 
@@ -164,7 +169,7 @@ INDEXES: Final[dict[str, Callable[[int], VectorIndex]]] = {
 """Every kind by name: what the contract suite runs over."""
 
 
-def _unit_rows(np: Any, numbers: Sequence[int], vectors: bytes, dimension: int) -> Any:
+def _unit_rows(numbers: Sequence[int], vectors: bytes, dimension: int) -> Any:
     """The vectors as rows of unit length; one of zeros stays so, and is like nothing."""
     if len(vectors) != len(numbers) * dimension * 4:
         raise ValueError(
@@ -183,14 +188,6 @@ def _matches(numbers: Any, scores: Any, min_score: float) -> list[Match]:
         Match(int(n), max(-1.0, min(1.0, float(s)))) for n, s in zip(numbers, scores, strict=True)
     ]
     return [match for match in found if match.score >= min_score]
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ModuleNotFoundError as error:
-        raise MissingDependency(f'memory needs {error.name}: pip install "noyau[memory]"') from None
-    return numpy
 
 
 def _usearch() -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from configs import load_settings
 from protocol.errors import InternalError
 from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
 from tests.support.scripts import ROOT, run_python
@@ -314,6 +315,16 @@ async def test_what_would_harm_the_spawner_is_not_preloaded_and_it_lives_on(
         await eventually(lambda: it.ended)
         assert "harmful" not in into.read_text().split()
         assert it.died == 0
+
+
+async def test_every_actor_of_the_default_settings_can_be_preloaded(tmp_path: Path) -> None:
+    actors = load_settings(environ={}).actors.values()
+    classes = {entry.class_path for entry in actors if entry.preload}
+    assert len(classes) == 5
+    async with owner(tmp_path) as it:
+        it.spawner.preload(classes)
+        await eventually(lambda: len(it.preloaded) == len(classes))
+        assert it.preloaded == dict.fromkeys(classes, "")
 
 
 @pytest.mark.usefixtures("_finds_files_of")
