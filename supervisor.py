@@ -282,8 +282,10 @@ class Supervisor:
         name, _, epoch = key.partition(".")
         self._do(self._plan.spawn_failed(name, epoch, reason, self._now()))
 
-    def _on_ended(self, key: str, status: int) -> None:
+    def _on_ended(self, key: str, status: int, swept: int) -> None:
         name, _, epoch = key.partition(".")
+        if swept:
+            log.info("descendants_killed", subject=name, epoch=epoch, count=swept)
         self._do(self._plan.ended(name, epoch, Exit.from_status(status), self._now()))
 
     def _on_spawner_died(self) -> None:

@@ -12,10 +12,13 @@ speaks msgpack over one SOCK_SEQPACKET socket, one message a packet:
               with a pipe attached that holds the secret
          {"preload": ["module:Class", …]}
     out  {"spawned": KEY, "pid": …} with the pidfd attached · {"failed": KEY, "reason": …}
-         {"ended": KEY, "status": …}                          · {"ready": true} once
+         {"ended": KEY, "status": …, "swept": …}              · {"ready": true} once
          {"preloaded": "module:Class", "problem": ""}
 
-When the socket closes, because the supervisor is gone, it kills every descendant and ends.
+What an actor left behind comes to this process, a sub-reaper, and is killed; only when that is gone
+is the actor's end told, so that its next incarnation meets nothing of it. ``swept`` says how many
+there were. When the socket closes, because the supervisor is gone, it kills every descendant and
+ends.
 (The standard library's forkserver blocks its caller when it is stopped, and re-imports the
 caller's main module in every child.)
 """
@@ -30,12 +33,23 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any, NoReturn
 
 import msgpack
 
 from supervision.preloading import Preloader
-from supervision.processes import become_subreaper, die_with_parent, kill_descendants, set_name
+from supervision.processes import (
+    become_subreaper,
+    children_of,
+    die_with_parent,
+    kill_descendants,
+    set_name,
+)
+
+CONFIRM_S = 0.3
+"""How long an end is kept back for what the actor left behind. SIGKILL takes milliseconds; only a
+process that is stuck in the kernel (state D) takes longer, and nobody can wait for that."""
 
 IDLE_S = 0.3
 """Without an order for so long, there is time to preload the next class."""
@@ -48,6 +62,10 @@ class ForkServer:
         self._channel = channel
         self._keys: dict[int, str] = {}
         self._preloader = Preloader()
+        self._untold: dict[str, int] = {}
+        """Ends of actors, of whose descendants some may be left."""
+        self._swept: set[int] = set()
+        self._tell_at: float | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> NoReturn:
@@ -64,9 +82,9 @@ class ForkServer:
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while True:
-            found = poll.poll(IDLE_S * 1000 if self._preloader.wants_to_go_on else None)
+            found = poll.poll(self._patience_ms())
             if not found:
-                self._preload()
+                self._on_patience_over()
             for fd, _ in found:
                 if fd == self._wake_read:
                     with contextlib.suppress(BlockingIOError):
@@ -74,6 +92,17 @@ class ForkServer:
                     self._reap()
                 else:
                     self._serve()
+
+    def _patience_ms(self) -> float | None:
+        if self._tell_at is not None:
+            return max(0.0, self._tell_at - time.monotonic()) * 1000
+        return IDLE_S * 1000 if self._preloader.wants_to_go_on else None
+
+    def _on_patience_over(self) -> None:
+        if self._tell_at is not None:
+            self._tell_ends()
+        elif self._preloader.wants_to_go_on:
+            self._preload()
 
     def _serve(self) -> None:
         try:
@@ -113,22 +142,42 @@ class ForkServer:
             os.close(pidfd)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            key = self._keys.pop(pid, None)
-            code = os.waitstatus_to_exitcode(status)
-            # A grandchild whose parent died came to us as sub-reaper: nobody asks for it.
-            if key is not None:
-                self._send({"ended": key, "status": code})
-            elif (preloaded := self._preloader.ended(pid, code)) is not None:
-                name, problem = preloaded
-                _share_memory()
-                self._send({"preloaded": name, "problem": problem})
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0] != 0:
+                self._on_end(found[0], os.waitstatus_to_exitcode(found[1]))
+        self._sweep_up()
+
+    def _on_end(self, pid: int, code: int) -> None:
+        key = self._keys.pop(pid, None)
+        if key is not None:
+            self._untold[key] = code
+            self._tell_at = self._tell_at or time.monotonic() + CONFIRM_S
+        elif (preloaded := self._preloader.ended(pid, code)) is not None:
+            name, problem = preloaded
+            _share_memory()
+            self._send({"preloaded": name, "problem": problem})
+
+    def _sweep_up(self) -> None:
+        """Kill what dead actors left, which came to this process; when it is gone tell their
+        ends."""
+        left = [pid for pid in children_of(os.getpid()) if not self._knows(pid)]
+        for pid in left:
+            # It is a child that nobody has reaped, so the pid is surely its own.
+            os.kill(pid, signal.SIGKILL)
+            self._swept.add(pid)
+        if not left:
+            self._tell_ends()
+
+    def _knows(self, pid: int) -> bool:
+        return pid in self._keys or pid == self._preloader.trial_pid
+
+    def _tell_ends(self) -> None:
+        swept = len(self._swept)
+        for key, code in self._untold.items():
+            self._send({"ended": key, "status": code, "swept": swept})
+        self._untold.clear()
+        self._swept.clear()
+        self._tell_at = None
 
     def _preload(self) -> None:
         try:

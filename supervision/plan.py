@@ -19,9 +19,10 @@ from supervision.child import CHILD, Child, ChildEvent, ChildState
 from supervision.order import start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
 
-EXIT_REPORT_S = 0.05
-"""How long to wait for the spawner's word on how a process ended. It comes within a millisecond;
-only a stopped or lost spawner lets this run out."""
+EXIT_REPORT_S = 0.5
+"""How long to wait for the spawner's word on how a process ended, which is also its word that
+nothing of it is left. It comes within milliseconds; a descendant that is stuck in the kernel, or a
+stopped spawner, lets this run out."""
 
 LAST_WORDS_S = 0.2
 """How long to wait for the word of an actor that ended because it cannot start: the kernel and the

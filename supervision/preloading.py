@@ -39,6 +39,11 @@ class Preloader:
         """The process that tries, and the class."""
 
     @property
+    def trial_pid(self) -> int | None:
+        """The process that tries, while there is one."""
+        return None if self._trial is None else self._trial[0]
+
+    @property
     def wants_to_go_on(self) -> bool:
         """Whether `go_on` has something to do."""
         return bool(self._waiting) and self._trial is None

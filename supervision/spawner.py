@@ -59,8 +59,8 @@ class SpawnerEvents:
     """(key, pid, pidfd); the pidfd is the receiver's to close."""
     failed: Callable[[str, str], None]
     """(key, reason)"""
-    ended: Callable[[str, int], None]
-    """(key, exit code or negated signal number)"""
+    ended: Callable[[str, int, int], None]
+    """(key, exit code or negated signal number, how many descendants that it left were killed)"""
     preloaded: Callable[[str, str], None]
     """(``module:Class``, what speaks against it; or nothing when it is there)"""
     died: Callable[[], None]
@@ -217,8 +217,8 @@ class Spawner:
                 self._events.spawned(key, pid, fds[0])
             case {"failed": key, "reason": reason}:
                 self._events.failed(key, reason)
-            case {"ended": key, "status": status}:
-                self._events.ended(key, status)
+            case {"ended": key, "status": status, "swept": swept}:
+                self._events.ended(key, status, swept)
             case {"preloaded": name, "problem": problem}:
                 self._events.preloaded(name, problem)
 

@@ -44,6 +44,7 @@ class Owner:
         self.preloaded: dict[str, str] = {}
         """What speaks against each module."""
         self.ended: list[tuple[str, int]] = []
+        self.swept = 0
         self.spawner = Spawner(
             SpawnerEvents(
                 self._on_ready, self._on_spawned, self.failed.__setitem__, self._on_ended,
@@ -57,8 +58,9 @@ class Owner:
     def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
         self.pids[key], self.pidfds[key] = pid, pidfd
 
-    def _on_ended(self, key: str, status: int) -> None:
+    def _on_ended(self, key: str, status: int, swept: int) -> None:
         self.ended.append((key, status))
+        self.swept += swept
 
     def _on_died(self) -> None:
         self.died += 1
@@ -255,6 +257,26 @@ async def test_an_entry_that_fails_ends_its_process_alone_and_its_output_says_wh
         assert it.ended == [("a.1", os.EX_OSERR)]
         assert said in it.output("a.1").read_text()
         await it.spawn("a.2", "wait")
+
+
+async def test_what_an_actor_left_behind_is_gone_before_its_end_is_told(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        for kills in range(1, 4):
+            parent, child = await it.spawn_family(f"a.{kills}")
+            other = await it.spawn(f"b.{kills}", "rest")
+            signal.pidfd_send_signal(parent, signal.SIGKILL)
+            await eventually(lambda kills=kills: len(it.ended) == kills)  # type: ignore[misc]
+            assert it.ended[-1] == (f"a.{kills}", -signal.SIGKILL)
+            assert is_over(child)
+            assert it.swept == kills
+            assert not is_over(other)
+
+
+async def test_an_end_is_told_at_once_where_nothing_was_left(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "end", code=0)
+        await eventually(lambda: it.ended)
+        assert it.swept == 0
 
 
 # --- preloading -----------------------------------------------------------------------------
@@ -522,7 +544,7 @@ from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder, fork_spawner
 
 async def main(first):
     done = asyncio.Event()
-    def ended(key, status):
+    def ended(key, status, swept):
         print(key, status)
         done.set()
     def spawned(key, pid, pidfd):
