@@ -54,6 +54,8 @@ from protocol.messages.supervisor import (
 from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
 from supervision.guarded import GuardKeeper, Lineage
+from supervision.hangs import Watchman
+from supervision.looking import Looker
 from supervision.plan import (
     AllStopped,
     Effect,
@@ -85,8 +87,8 @@ EXIT_FAILED = 1
 EXIT_SETUP = 78
 """EX_CONFIG of sysexits.h: the settings or the run folder do not allow a start."""
 
-SHOWN = ("actor.died", "actor.failed", "actor.killed", "spawner.died", "spawner.silent",
-         "guard.died", "guard.failed")  # fmt: skip
+SHOWN = ("actor.died", "actor.failed", "actor.hung", "actor.killed", "spawner.died",
+         "spawner.silent", "guard.died", "guard.failed")  # fmt: skip
 """Events that whoever sits at the terminal wants to see."""
 
 SPAWNER = "spawner"
@@ -119,6 +121,8 @@ class Supervisor:
         self._failure: SpawnerFailed | None = None
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
+        self._watchman = Watchman(settings.hang)
+        self._looker = Looker(run_folder.folder)
         self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
@@ -155,6 +159,7 @@ class Supervisor:
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
         self._guard.start()
+        self._loop.call_later(self._settings.hang.look_interval_s, self._look)
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -164,6 +169,7 @@ class Supervisor:
             await self._server.stop()
             self._restarts.remove()
         finally:
+            self._looker.close()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
@@ -304,6 +310,18 @@ class Supervisor:
                 # again with a new supervisor, and gives up in its turn.
                 self._failure = SpawnerFailed(f"the spawner is given up: {verdict.reason}")
                 self._done.set()
+
+    def _look(self) -> None:
+        """Look at every process, and see to those that hang."""
+        running = [
+            (f"{name}.{child.epoch}", child.pid)
+            for name, child in self._plan.children.items()
+            if child.runs and child.pid is not None
+        ]
+        for key, hung in self._watchman.look(self._now(), self._looker.look(running)):
+            name, _, epoch = key.partition(".")
+            self._do(self._plan.hung(name, epoch, hung, self._now()))
+        self._loop.call_later(self._settings.hang.look_interval_s, self._look)
 
     # --- what actors say --------------------------------------------------------------------
 

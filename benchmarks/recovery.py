@@ -1,4 +1,4 @@
-"""From SIGKILL of an actor to its next answer, against a fresh process that answers once.
+"""From SIGKILL (and SIGSTOP) of an actor to its next answer, against a fresh process.
 
 ``python -m benchmarks.recovery``. Each round kills every actor once and starts the floor once. A
 round of an actor: SIGKILL, then ask it at once (a ping; for the engine one that is answered only
@@ -36,6 +36,8 @@ from protocol.messages.actor import Ping
 from protocol.messages.tool_user import CallTool
 
 REACH = {"storage": 40.0, "orchestrator": 40.0, "tool_user": 40.0, "cpu_engine": 800.0}
+SIGSTOP_REACH = {"storage": 500.0, "cpu_engine": 1000.0}
+"""A stopped process is found by looking at it, ten times a second, and killed."""
 ALL_RESTARTS_COUNT_AS_FIRST = (
     # The first restart after a stable time is immediate. A benchmark that waited a second for
     # every kill to be such a first one would only take longer.
@@ -53,15 +55,15 @@ socket.send_multipart([peer, msgpack.packb(msgpack.unpackb(frame))])
 """
 
 
-async def kill_and_ask(system: System, name: str) -> float:
-    """Milliseconds from the kill to the next answer."""
+async def kill_and_ask(system: System, name: str, number: signal.Signals = signal.SIGKILL) -> float:
+    """Milliseconds from the signal to the next answer."""
     client = system.client
     await _until_stable(system, name)
     pid = await system.pid(name)
     assert pid is not None
     before = client.caller.directory.entries[name].epoch
     began = time.perf_counter()
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     while True:
         pong = await client.ask(Ping(), to=name, timeout_s=30)
         if pong.epoch != before:
@@ -108,13 +110,17 @@ async def measure() -> None:
         contestants = {"fresh process": lambda: fresh_process(folder)}
         for name in REACH:
             contestants[name] = lambda name=name: kill_and_ask(system, name)  # type: ignore[misc]
+        for name in SIGSTOP_REACH:
+            contestants[f"{name}, SIGSTOP"] = lambda name=name: kill_and_ask(  # type: ignore[misc]
+                system, name, signal.SIGSTOP
+            )
         times = await alternate(contestants, options)
         status = await system.client.status()
     folder.rmdir()
     lost = [actor.name for actor in status.actors if actor.state not in SETTLED]
     assert not lost, f"not back: {lost}"
     show_table(
-        ["SIGKILL to next answer", "median ms", "p99 ms", "worst ms", "kills"],
+        ["signal (SIGKILL if not said) to next answer", "median ms", "p99 ms", "worst ms", "kills"],
         [
             [name, f"{statistics.median(t):.1f}", f"{p99(t):.1f}", f"{max(t):.1f}", str(len(t))]
             for name, t in times.items()
@@ -124,6 +130,10 @@ async def measure() -> None:
     for name, reach in REACH.items():
         figures[f"{name}_median_ms"] = Figure(statistics.median(times[name]), "ms", f"<= {reach:g}")
         figures[f"{name}_p99_ms"] = Figure(p99(times[name]), "ms")
+    for name, reach in SIGSTOP_REACH.items():
+        stopped = times[f"{name}, SIGSTOP"]
+        key = f"{name}_sigstop_median_ms"
+        figures[key] = Figure(statistics.median(stopped), "ms", f"<= {reach:g}")
     show_figures("recovery", figures)
 
 

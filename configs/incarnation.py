@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from configs.schema import Settings
 from protocol.endpoints import endpoint
+from protocol.signs import SUFFIX
 
 
 class Incarnation(BaseModel):
@@ -33,6 +34,11 @@ class Incarnation(BaseModel):
     def supervisor_endpoint(self) -> str:
         """Where the supervisor listens."""
         return endpoint(self.settings.run.folder, "supervisor")
+
+    @property
+    def signs_path(self) -> Path:
+        """Its page of signs, which the supervisor reads."""
+        return self.settings.run.folder / f"{self.name}.{self.epoch}{SUFFIX}"
 
     @property
     def log_path(self) -> Path:

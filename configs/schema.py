@@ -124,6 +124,55 @@ class SupervisorSettings(Section):
     )
 
 
+class HangSettings(Section):
+    """When a process that lives but does not get on is taken for hung, and ended."""
+
+    look_interval_s: float = Field(
+        0.1,
+        ge=0.01,
+        le=10,
+        description="Seconds between two looks at every process. 0.1: a process that was stopped "
+        "is back within half a second, and a look costs some microseconds.",
+    )
+    idle_s: float = Field(
+        5,
+        ge=0.1,
+        le=3600,
+        description="Seconds that the event loop of an actor may stand still while it waits for "
+        "work. 5: it turns four times a second, and a busy machine delays it by one at most.",
+    )
+    loading_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that a loading actor may show no sign: no turn of its loop, no "
+        "progress, no page of memory touched for the first time. 120: reading a large model from "
+        "a slow disk touches pages all the time.",
+    )
+    working_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that work may not get on while it computes. 120: a step of a large "
+        "model on a slow CPU, a batch of its prompt, takes some tens of seconds.",
+    )
+    stuck_s: float = Field(
+        15,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that work may not get on while it does not compute either, or the "
+        "event loop may stand still meanwhile. 15: who works neither waits nor sleeps for so "
+        "long, and all that computes lets the loop turn.",
+    )
+    term_s: float = Field(
+        0.5,
+        ge=0,
+        le=3600,
+        description="Seconds from SIGTERM to SIGKILL for a process that hangs. 0.5: one whose loop "
+        "turns hands back what it works on at once, any other will not react at all.",
+    )
+
+
 class RestartSettings(Section):
     """When a process that died is started again, and when no longer (restart intensity)."""
 
@@ -313,6 +362,9 @@ class Settings(Section):
     )
     supervisor: SupervisorSettings = Field(
         default_factory=SupervisorSettings, description="Starting, watching and stopping."
+    )
+    hang: HangSettings = Field(
+        default_factory=HangSettings, description="When a process is taken for hung."
     )
     restart: RestartSettings = Field(
         default_factory=RestartSettings, description="Backoff and restart intensity."

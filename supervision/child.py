@@ -125,6 +125,8 @@ class Child:
     """After the stop that is under way it is to be started again (a restart by hand)."""
     killed: bool = False
     """SIGKILL was sent to this incarnation."""
+    hung: str = ""
+    """Why this incarnation is being ended, where it hangs."""
     unexplained: Exit | None = None
     """How it ended, while its own word on why is still waited for."""
     activity: Activity = field(default_factory=Activity)

@@ -27,6 +27,8 @@ def judge(child: Child, now: float, missed_after_s: float, *, promised: bool = F
     """How one actor does. ``missed_after_s``: a heartbeat older than this is missing.
     ``promised``: the device profile that was asked for promises it."""
     why = f": {child.reason}" if child.reason else ""
+    if child.hung and child.runs:
+        return Verdict(Health.UNHEALTHY, f"hangs: {child.hung}")
     match child.state:
         case ChildState.FAILED:
             return Verdict(Health.UNHEALTHY, f"failed{why}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.schema import Settings
 from protocol.errors import InvalidRequest, NotFound
@@ -16,6 +16,7 @@ from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
 from supervision.child import CHILD, Child, ChildEvent, ChildState
+from supervision.hangs import Hung
 from supervision.order import start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
 
@@ -194,7 +195,7 @@ class Plan:
         child.due_at = now + self._settings.supervisor.spawn_timeout_s
         child.pid = child.ready_at = child.heard_at = None
         child.activity, child.counters = Activity(), Counters()
-        child.killed = False
+        child.killed, child.hung = False, ""
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -248,6 +249,27 @@ class Plan:
             return [Publish(name), Tell("actor.unavailable", name, text)]
         return [Publish(name)] if changed else []
 
+    # --- hanging --------------------------------------------------------------------------
+
+    def hung(self, name: str, epoch: str, verdict: Hung, now: float) -> list[Effect]:
+        """It was found to hang. One that is stopped is killed, any other asked to end first."""
+        child = self.children[name]
+        if child.epoch != epoch or not child.runs or child.killed:
+            return []
+        if verdict.stopped or child.state is ChildState.STOPPING:
+            if child.hung and not verdict.stopped:
+                # It was asked to end, and has some time for it.
+                return []
+            child.hung, child.killed = verdict.reason, True
+            return [self._tell_hung(child, "killed"), Publish(name),
+                    Signal(name, epoch, signal.SIGKILL)]  # fmt: skip
+        child.hung = verdict.reason
+        return [self._tell_hung(child, "asked to end"),
+                *self._tell_to_stop(child, now, self._settings.hang.term_s)]  # fmt: skip
+
+    def _tell_hung(self, child: Child, what: str) -> Tell:
+        return Tell("actor.hung", child.name, f"{child.name} hangs, and is {what}: {child.hung}")
+
     # --- ending ---------------------------------------------------------------------------
 
     def died(self, name: str, epoch: str, now: float) -> list[Effect]:
@@ -281,6 +303,8 @@ class Plan:
         return effects + self._decide(child, exit_, now)
 
     def _decide(self, child: Child, exit_: Exit, now: float) -> list[Effect]:
+        if child.hung:
+            exit_ = replace(exit_, hung=child.hung)
         child.last_exit = str(exit_)
         ready_for = now - child.ready_at if child.ready_at is not None else None
         said = child.reason
@@ -365,9 +389,12 @@ class Plan:
         child = self.children[name]
         return child.runs or child.state is ChildState.DEAD
 
-    def _tell_to_stop(self, child: Child, now: float) -> list[Effect]:
+    def _tell_to_stop(
+        self, child: Child, now: float, patience_s: float | None = None
+    ) -> list[Effect]:
         child.take(ChildEvent.STOP, now)
-        child.due_at = now + self._settings.supervisor.drain_timeout_s
+        drain_s = self._settings.supervisor.drain_timeout_s
+        child.due_at = now + (drain_s if patience_s is None else patience_s)
         return [Signal(child.name, child.epoch, signal.SIGTERM), Publish(child.name)]
 
     # --- time -----------------------------------------------------------------------------

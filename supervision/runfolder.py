@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from protocol.errors import RunFolderUnusable
+from protocol.signs import SUFFIX as SIGNS
 
 
 class RunFolder:
@@ -33,12 +34,13 @@ class RunFolder:
     def _remove_stale(self) -> None:
         # Whoever made them is gone: this lock could not be had otherwise.
         for path in self.folder.iterdir():
-            if path.is_socket():
+            if path.is_socket() or path.suffix == SIGNS:
                 path.unlink()
 
     def forget(self, name: str, epoch: str) -> None:
-        """Remove the socket of an incarnation that is gone."""
-        (self.folder / f"{name}.{epoch}").unlink(missing_ok=True)
+        """Remove what an incarnation that is gone had here: its socket, its page of signs."""
+        for suffix in ("", SIGNS):
+            (self.folder / f"{name}.{epoch}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave nothing behind but the folder and its lock file."""

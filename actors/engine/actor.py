@@ -107,7 +107,7 @@ class Engine(Actor):
         """Stream one answer, or the rest of one."""
         await self._wait_for_slot()
         task = Task(message.messages, message.sampling, message.begun, message.json_schema)
-        generation = Generation(task, self._courier)
+        generation = Generation(task, self._courier, self.progressed)
         self._running.add(generation)
         self._show_load()
         assert self._backend is not None
@@ -115,12 +115,9 @@ class Engine(Actor):
             generation.start(self._threads, self._backend)
             async for item in generation.items():
                 if isinstance(item, Piece):
-                    self.progressed(item.count)
                     yield Tokens(text=item.text, tokens=item.tokens, count=item.count)
                 elif isinstance(item, Outcome):
                     yield self._generated(item)
-                else:
-                    self.progressed()
         finally:
             generation.stop()
             generation.when_over(lambda: self._over(generation))
@@ -150,8 +147,10 @@ class Engine(Actor):
 
     def _show_load(self) -> None:
         busy = len(self._running)
-        self.say("generating" if busy else "idle", busy, self._options.slots if busy else 0,
-                 "slots" if busy else "")  # fmt: skip
+        if busy:
+            self.say("generating", busy, self._options.slots, "slots", working=True)
+        else:
+            self.say("idle")
 
     def _generated(self, outcome: Outcome) -> Generated:
         seconds = outcome.decode_ms / 1000
@@ -173,8 +172,9 @@ class Engine(Actor):
 class Generation:
     """One generation: a thread at one end, the event loop at the other."""
 
-    def __init__(self, task: Task, courier: Courier) -> None:
+    def __init__(self, task: Task, courier: Courier, progressed: Callable[[int], None]) -> None:
         self._task = task
+        self._progressed = progressed
         self._courier = courier
         self._mailbox: Mailbox[Item] = Mailbox(courier)
         self._began = False
@@ -209,6 +209,7 @@ class Generation:
     def _emit(self, item: Piece | Prefill) -> None:
         """In the thread. The first text is waited for, all else may come a moment later; should
         the process die before, the next one makes it again."""
+        self._progressed(item.count if isinstance(item, Piece) else 1)
         first = isinstance(item, Piece) and not self._began
         self._began = self._began or first
         self._mailbox.post(item, urgent=first)

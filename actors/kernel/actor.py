@@ -18,6 +18,7 @@ from protocol.errors import ActorDied, InvalidSettings
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.supervisor import Activity, Happened
+from protocol.signs import Doing, SignsPage
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -31,6 +32,8 @@ class Surroundings:
     clock: Clock
     changed: Callable[[], None]
     """Tell the supervisor at once that something about the actor changed."""
+    signs: SignsPage | None = None
+    """The page on which it shows the supervisor that it gets on; None where there can be none."""
     prepared: Any = None
     """What `Actor.prepare` returned."""
 
@@ -58,6 +61,8 @@ class Actor:
         self.info: dict[str, Any] = {}
         """What callers may want to know of it: travels with the directory."""
         self.progress = 0
+        self._working = False
+        self._signs = surroundings.signs
         self._changed = surroundings.changed
 
     # --- override these -------------------------------------------------------------------
@@ -85,17 +90,33 @@ class Actor:
         """The actor's own settings, validated. Raises `InvalidSettings` with all errors."""
         return options_of(self.incarnation, model)
 
-    def say(self, what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+    def say(
+        self, what: str, done: int = 0, total: int = 0, unit: str = "", *, working: bool = False
+    ) -> None:
         """Say what the actor is doing. A new ``what`` is told at once, numbers with the next
-        heartbeat."""
-        news = what != self.activity.what
+        heartbeat.
+
+        ``working``: until something else is said, its threads work and raise `progressed` with
+        each unit; when they do not get on, it is taken for stuck (see `configs.HangSettings`).
+        """
+        news = what != self.activity.what or working is not self._working
+        self._working = working
         self.activity = Activity(what=what, done=done, total=total, unit=unit)
         if news:
             self._changed()
 
     def progressed(self, units: int = 1) -> None:
-        """Work was done: what is slow but alive shows by this."""
+        """Work was done: what is slow but alive shows by this. From any thread."""
         self.progress += units
+        if self._signs is not None:
+            self._signs.progressed(units)
+
+    @property
+    def doing(self) -> Doing:
+        """What it is given time for."""
+        if self.state is ActorState.STARTING:
+            return Doing.LOADING
+        return Doing.WORKING if self._working else Doing.IDLE
 
     def changed(self) -> None:
         """Tell the supervisor at once (of ``info`` or ``reason``), not with the next heartbeat."""

@@ -29,6 +29,7 @@ from protocol.connection import Identity
 from protocol.errors import ActorDied, MissingHardware, NoyauError, SetupError
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Activity, Heartbeat
+from protocol.signs import SignsPage
 from protocol.transport import ZmqTransport
 
 EXIT_OK = 0
@@ -53,6 +54,7 @@ class Host:
         self._news = asyncio.Event()
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
+        self._signs: SignsPage | None = None
 
     async def run(self, actor_class: type[Actor], prepared: Any) -> int:
         """Live one life. Returns the process's exit code."""
@@ -67,7 +69,14 @@ class Host:
         # Nothing outlives the supervisor: whatever else should have ended this process, this does.
         caller.on_supervisor_lost.append(lambda _: os._exit(EXIT_OK))
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        actor = actor_class(Surroundings(spec, caller, self._clock, self._news.set, prepared))
+        try:
+            self._signs = SignsPage(spec.signs_path)
+        except OSError as error:
+            # It works as well without; only the supervisor cannot see any more that it hangs.
+            log.warning("no_signs", path=str(spec.signs_path), error=error.strerror)
+        actor = actor_class(
+            Surroundings(spec, caller, self._clock, self._news.set, self._signs, prepared)
+        )
         server = Server(
             actor, name=spec.name, epoch=spec.epoch, secret=self._secret, clock=self._clock,
             codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
@@ -154,6 +163,9 @@ class Host:
 
     def _send_heartbeat(self, actor: Actor, server: Server, caller: Caller) -> None:
         server.tally.progress = actor.progress
+        if self._signs is not None:
+            self._signs.does(actor.doing)
+            self._signs.beat(self._clock.now())
         heartbeat = Heartbeat(
             state=actor.state, counters=server.counters(), activity=actor.activity,
             reason=actor.reason, info=actor.info,

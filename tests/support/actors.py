@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import AsyncGenerator
 
 from actors.kernel import Actor, handles
@@ -93,3 +95,36 @@ class SlowWorker(Actor):
     def defect(self, message: Defect) -> Empty:
         """Raise what no handler should."""
         raise ZeroDivisionError("a defect")
+
+
+class Hang(Ask[Empty], operation="hanging.hang", role=Role.ASK):
+    """Hang in this way: ``spin`` and ``sleep`` hold the event loop up; ``stick`` lets it turn, and
+    says that threads work which do not; ``slow`` holds it up while a thread gets on."""
+
+    how: str
+
+
+class Hanging(Actor):
+    """Hangs when it is told to."""
+
+    @handles(Hang)
+    def hang(self, message: Hang) -> Empty:
+        """Do not come back, but for ``stick`` and ``slow``."""
+        if message.how == "spin":
+            while True:
+                pass
+        if message.how == "sleep":
+            time.sleep(600)
+        if message.how == "stick":
+            self.say("sticking", working=True)
+        if message.how == "slow":
+            self.say("working slowly", working=True)
+            threading.Thread(target=self._work_slowly).start()
+        return Empty()
+
+    def _work_slowly(self) -> None:
+        """Twice as long as an idle one would be given."""
+        for _ in range(40):
+            time.sleep(0.05)
+            self.progressed()
+        self.say("idle")

@@ -1,0 +1,76 @@
+"""Looks at processes: what the kernel says of each, and its page of signs; for `hangs.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.signs import SUFFIX, Signs, SignsReader
+from supervision.hangs import Look
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_STAT_BYTES = 1024
+"""A line of /proc/PID/stat is shorter than half of that."""
+
+
+def read_stat(stat: bytes) -> Look:
+    """What /proc/PID/stat says; see proc(5)."""
+    # The name in parentheses may hold anything.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Look(
+        state=fields[0].decode(),
+        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
+        faults=int(fields[7]) + int(fields[9]),
+    )
+
+
+@dataclass(slots=True)
+class _Eyes:
+    """What is kept open to look at one incarnation."""
+
+    stat: int
+    signs: SignsReader | None = None
+
+    def close(self) -> None:
+        os.close(self.stat)
+        if self.signs is not None:
+            self.signs.close()
+
+
+class Looker:
+    """Keeps an eye on each incarnation that it is asked about."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._run_folder = run_folder
+        self._eyes: dict[str, _Eyes] = {}
+
+    def look(self, processes: Iterable[tuple[str, int]]) -> list[tuple[str, Look, Signs | None]]:
+        """Look at these, each its key (``NAME.EPOCH``) and pid. One that is gone is left out."""
+        wanted = dict(processes)
+        for key in self._eyes.keys() - wanted.keys():
+            self._eyes.pop(key).close()
+        found = []
+        for key, pid in wanted.items():
+            # It may end at any moment; the kernel tells of that in another way.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                eyes = self._eyes_for(key, pid)
+                look = read_stat(os.pread(eyes.stat, _STAT_BYTES, 0))
+                found.append((key, look, eyes.signs.read() if eyes.signs is not None else None))
+        return found
+
+    def _eyes_for(self, key: str, pid: int) -> _Eyes:
+        eyes = self._eyes.get(key)
+        if eyes is None:
+            eyes = self._eyes[key] = _Eyes(os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC))
+        if eyes.signs is None:
+            eyes.signs = SignsReader.open(self._run_folder / f"{key}{SUFFIX}")
+        return eyes
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for eyes in self._eyes.values():
+            eyes.close()
+        self._eyes.clear()

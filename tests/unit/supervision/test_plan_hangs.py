@@ -1,0 +1,107 @@
+"""A process hangs: it is asked to end, or killed, and its next incarnation is none the worse."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from protocol.lifecycle import Health
+from supervision.child import ChildState
+from supervision.hangs import Hung
+from supervision.health import judge
+from supervision.plan import Effect
+from supervision.restart import Exit
+from tests.support.planning import (
+    CLEAN,
+    KILLED,
+    PlanDriver,
+    published,
+    running,
+    signals,
+    spawns,
+    told,
+)
+
+SPINS = Hung("it spins")
+STOPPED = Hung("it was stopped", stopped=True)
+
+
+def hung(driver: PlanDriver, name: str, verdict: Hung, epoch: str | None = None) -> list[Effect]:
+    return driver.plan.hung(name, epoch or driver.epoch(name), verdict, driver.now)
+
+
+def test_a_stopped_one_is_killed_at_once() -> None:
+    driver = running("a", "b")
+    effects = hung(driver, "a", STOPPED)
+    assert signals(effects) == [("a", signal.SIGKILL)]
+    assert told(effects) == ["actor.hung"]
+    assert hung(driver, "a", STOPPED) == []
+    effects = driver.crash("a", KILLED)
+    assert spawns(effects) == ["a"]
+    assert driver.plan.children["a"].last_exit == "hung: it was stopped"
+
+
+def test_any_other_is_asked_to_end_and_killed_after_its_time() -> None:
+    driver = running("a", hang={"term_s": 0.5})
+    assert signals(hung(driver, "a", SPINS)) == [("a", signal.SIGTERM)]
+    assert driver.state("a") is ChildState.STOPPING
+    assert hung(driver, "a", SPINS) == []
+    assert driver.advance(0.4) == []
+    assert signals(driver.advance(0.2)) == [("a", signal.SIGKILL)]
+    assert hung(driver, "a", SPINS) == []
+    assert spawns(driver.crash("a", KILLED)) == ["a"]
+
+
+def test_one_that_ends_in_order_when_it_is_asked_is_started_again_all_the_same() -> None:
+    driver = PlanDriver({"a": []}, {"a": "transient"})
+    driver.spawner_ready()
+    driver.up("a")
+    hung(driver, "a", SPINS)
+    assert spawns(driver.crash("a", CLEAN)) == ["a"]
+    assert driver.plan.children["a"].last_exit == "hung: it spins"
+
+
+def test_one_that_is_being_stopped_and_hangs_is_killed() -> None:
+    driver = running("a")
+    driver.restart("a")
+    assert signals(hung(driver, "a", SPINS)) == [("a", signal.SIGKILL)]
+    assert spawns(driver.crash("a", KILLED)) == ["a"]
+
+
+def test_one_that_hangs_again_and_again_is_given_up() -> None:
+    loop = {"max_restarts": 2, "window_s": 60, "backoff_first_s": 1, "backoff_max_s": 1}
+    driver = running("a", restart=loop)
+    for _ in range(3):
+        hung(driver, "a", STOPPED)
+        driver.crash("a", KILLED)
+        driver.advance(1)
+        if driver.state("a") is ChildState.SPAWNING:
+            driver.up("a")
+    assert driver.state("a") is ChildState.FAILED
+    assert "hung: it was stopped" in driver.reason("a")
+
+
+def test_the_next_incarnation_is_not_taken_for_hung() -> None:
+    driver = running("a")
+    old = driver.epoch("a")
+    hung(driver, "a", STOPPED)
+    driver.crash("a", KILLED)
+    driver.up("a")
+    assert hung(driver, "a", STOPPED, epoch=old) == []
+    assert driver.plan.children["a"].hung == ""
+
+
+@pytest.mark.parametrize("verdict", [SPINS, STOPPED])
+def test_whoever_asks_sees_that_it_hangs_and_why(verdict: Hung) -> None:
+    driver = running("a")
+    assert published(hung(driver, "a", verdict)) == ["a"]
+    child = driver.plan.children["a"]
+    seen = judge(child, driver.now, 2.0)
+    assert seen.health is Health.UNHEALTHY
+    assert verdict.reason in seen.reason
+
+
+def test_a_hung_end_is_never_a_clean_one() -> None:
+    assert CLEAN.clean
+    assert not Exit(code=0, hung="it spins").clean
