@@ -17,6 +17,8 @@ VERBS = (
     "memories",
     "models",
     "status",
+    "events",
+    "logs",
     "restart",
     "down",
     "demo",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,12 @@ import pytest
 from noyau.app import VERBS
 from noyau.processes import alive
 from tests.support.model import shared_assets
-from tests.support.system import System, running
+from tests.support.system import System, connect, running, running_pid
 
 ROOT = Path(__file__).parents[2]
+SIMULATED = ("actors.cpu_engine.settings.backend=simulated",
+             "actors.cpu_engine.settings.simulated_token_s=0.001",
+             "restart.max_restarts=1000")  # fmt: skip
 
 
 def noyau(
@@ -188,3 +193,43 @@ async def test_the_examples_run() -> None:
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             assert len(done.stdout) > 100
+
+
+async def test_logs_of_all_processes_are_shown_in_one_order_and_by_their_query() -> None:
+    async with running(*SIMULATED) as system:
+        answered = json.loads(await command(system, "ask", "--json", "-n", "4", "Hello"))
+        shown = await command(system, "logs", "-n", "200")
+        assert "storage is ready" in shown
+        times = [line[:12] for line in shown.splitlines() if line[:2].isdigit()]
+        assert times == sorted(times)
+        lines = [json.loads(one) for one in (await command(system, "logs", "--json")).splitlines()]
+        assert {"supervisor"} <= {one["actor"] for one in lines}
+        assert answered["metadata"]["query"]
+        unknown = await asyncio.to_thread(noyau, "logs", "nobody", run_folder=system.run_folder)
+        assert unknown.returncode == 1
+        assert "there are: " in unknown.stderr
+        wrong = await asyncio.to_thread(noyau, "logs", "-l", "loud", run_folder=system.run_folder)
+        assert wrong.returncode == 1
+        assert "critical" in wrong.stderr
+
+
+async def test_events_are_shown_as_they_happen() -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        watching = asyncio.create_task(
+            asyncio.to_thread(
+                noyau, "events", "actor.died", "--once", "--json", run_folder=system.run_folder
+            )
+        )
+        # Until it watches nobody knows; so one after the other dies.
+        while not watching.done():
+            found = await client.status()
+            pid = running_pid(found, "storage")
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await client.caller.wait_for_news(client.caller.clock.now() + 0.3)
+        done = await watching
+        assert done.returncode == 0
+        first = json.loads(done.stdout.splitlines()[0])
+        assert (first["what"], first["actor"]) == ("actor.died", "storage")
+        assert "SIGKILL" in first["text"]
