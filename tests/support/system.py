@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -32,7 +32,6 @@ class System:
 
     folder: Path
     process: subprocess.Popen[bytes]
-    generation: list[psutil.Process] = field(default_factory=list)
 
     @property
     def run_folder(self) -> Path:
