@@ -19,6 +19,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import structlog
 
@@ -34,6 +35,7 @@ from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.endpoints import endpoint
 from protocol.errors import InternalError, NotAllowed, NoyauError, SetupError
+from protocol.lifecycle import Health
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
@@ -55,6 +57,7 @@ from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
 from supervision.guarded import GuardKeeper, Lineage
 from supervision.hangs import Watchman
+from supervision.health import Verdict
 from supervision.looking import Looker
 from supervision.plan import (
     AllStopped,
@@ -121,6 +124,7 @@ class Supervisor:
         self._failure: SpawnerFailed | None = None
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
+        self._health: dict[str, Verdict] = {}
         self._watchman = Watchman(settings.hang)
         self._looker = Looker(run_folder.folder)
         self._spawner_restarts = counts[SPAWNER]
@@ -242,10 +246,12 @@ class Supervisor:
 
     def _entry(self, name: str) -> DirectoryEntry:
         entry = self._plan.entry(name)
-        if not entry.epoch:
-            return entry
-        address = endpoint(self._run_folder.folder, name, entry.epoch)
-        return entry.model_copy(update={"endpoint": address})
+        known: dict[str, Any] = {}
+        if name in self._health:
+            known["health"] = self._health[name].health
+        if entry.epoch:
+            known["endpoint"] = endpoint(self._run_folder.folder, name, entry.epoch)
+        return entry.model_copy(update=known)
 
     def _tell(self, event: Happened) -> None:
         # Progress is for who watches; a log of every MiB of a download helps nobody.
@@ -321,7 +327,21 @@ class Supervisor:
         for key, hung in self._watchman.look(self._now(), self._looker.look(running)):
             name, _, epoch = key.partition(".")
             self._do(self._plan.hung(name, epoch, hung, self._now()))
+        self._tell_health()
         self._loop.call_later(self._settings.hang.look_interval_s, self._look)
+
+    def _tell_health(self) -> None:
+        """Tell everybody of each actor whose health is another one now."""
+        before = self._health
+        self._health = self._reporter.verdicts(self._now(), self._plan.children)
+        for name, verdict in self._health.items():
+            was = before[name].health if name in before else Health.HEALTHY
+            if verdict.health is not was:
+                self._watchers.changed(name)
+                why = f": {verdict.reason}" if verdict.reason else ""
+                text = f"{name} is {verdict.health.value}{why}"
+                data = {"health": verdict.health.value, "was": was.value}
+                self._tell(Happened(what="health.changed", actor=name, text=text, data=data))
 
     # --- what actors say --------------------------------------------------------------------
 

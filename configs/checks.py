@@ -39,6 +39,26 @@ _NOT_LARGER = (
         ("restart", "backoff_max_s"),
         "the first wait would be longer than the longest",
     ),
+    (
+        ("health", "degraded_error_rate"),
+        ("health", "unhealthy_error_rate"),
+        "an actor would be unhealthy before it is degraded",
+    ),
+    (
+        ("supervisor", "heartbeat_interval_s"),
+        ("hang", "idle_s"),
+        "every idle actor would be taken for hung between two heartbeats",
+    ),
+    (
+        ("hang", "look_interval_s"),
+        ("hang", "idle_s"),
+        "an actor would be taken for hung at the first look",
+    ),
+    (
+        ("hang", "stuck_s"),
+        ("hang", "working_s"),
+        "work that computes would have less time than work that does not",
+    ),
 )
 
 
@@ -81,10 +101,14 @@ def check_numbers(sections: Mapping[str, Any]) -> list[CrossProblem]:
                     (larger, smaller),
                     f"{'.'.join(larger)} ({high:g}) is less than {'.'.join(smaller)} ({low:g}), "
                     f"so {reason}",
-                    f"make {larger[-1]} at least {low:g} seconds",
+                    f"make {larger[-1]} at least {low:g}{_unit(larger[-1])}",
                 )
             )
     return found
+
+
+def _unit(name: str) -> str:
+    return " seconds" if name.endswith("_s") else ""
 
 
 def find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str]:

@@ -34,6 +34,8 @@ from configs.layers import (
 )
 from configs.report import Reporter
 from configs.schema import (
+    HangSettings,
+    HealthSettings,
     QuerySettings,
     RestartSettings,
     Settings,
@@ -133,6 +135,8 @@ def _numbers(tree: Tree) -> Tree:
     defaults = {
         "supervisor": SupervisorSettings().model_dump(),
         "restart": RestartSettings().model_dump(),
+        "health": HealthSettings().model_dump(),
+        "hang": HangSettings().model_dump(),
     }
     return merge(defaults, tree)
 

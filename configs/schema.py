@@ -124,6 +124,53 @@ class SupervisorSettings(Section):
     )
 
 
+class HealthSettings(Section):
+    """When an actor that runs counts as degraded or unhealthy."""
+
+    window_s: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds that failures are remembered for. 30: long enough for a rate that "
+        "means something, short enough that what was mended shows within a minute.",
+    )
+    min_calls: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Requests within the window below which no error rate counts. 10: with fewer, "
+        "a single failure would be a tenth.",
+    )
+    failures_in_a_row: int = Field(
+        3,
+        ge=1,
+        le=1_000_000,
+        description="Failures in a row that make an actor unhealthy. 3: one may be chance, two bad "
+        "luck.",
+    )
+    degraded_error_rate: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of failed requests, without unit, from which on an actor is degraded. "
+        "0.1: users notice one failure in ten.",
+    )
+    unhealthy_error_rate: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Share of failed requests, without unit, above which an actor is unhealthy. "
+        "0.2: at one in five it is better not asked where there is another.",
+    )
+    loop_lag_s: float = Field(
+        1,
+        ge=0.001,
+        le=3600,
+        description="Seconds that an event loop may be late before the actor is degraded. 1: "
+        "people notice it, and a busy machine stays below.",
+    )
+
+
 class HangSettings(Section):
     """When a process that lives but does not get on is taken for hung, and ended."""
 
@@ -362,6 +409,9 @@ class Settings(Section):
     )
     supervisor: SupervisorSettings = Field(
         default_factory=SupervisorSettings, description="Starting, watching and stopping."
+    )
+    health: HealthSettings = Field(
+        default_factory=HealthSettings, description="When an actor is degraded or unhealthy."
     )
     hang: HangSettings = Field(
         default_factory=HangSettings, description="When a process is taken for hung."

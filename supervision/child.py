@@ -9,6 +9,7 @@ from typing import Any
 from protocol.lifecycle import ActorState, TransitionTable
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity
+from supervision.failures import Failures
 from supervision.restart import Exit, RestartPolicy
 
 
@@ -129,6 +130,8 @@ class Child:
     """Why this incarnation is being ended, where it hangs."""
     unexplained: Exit | None = None
     """How it ended, while its own word on why is still waited for."""
+    failures: Failures | None = None
+    """Of this incarnation."""
     activity: Activity = field(default_factory=Activity)
     counters: Counters = field(default_factory=Counters)
     info: dict[str, Any] = field(default_factory=dict)

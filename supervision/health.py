@@ -1,7 +1,7 @@
 """Healthy, degraded or unhealthy, and why, in words. Pure.
 
-A first judgement, from what the supervisor knows by itself: the state of the process, and how
-old its last heartbeat is.
+From what the supervisor knows by itself (the state of the process, how old its last heartbeat is)
+and from what the actor counts (failures in a row and of late, how late its event loop is).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from configs.schema import Settings
 from protocol.lifecycle import Health
 from supervision.child import Child, ChildState
 
@@ -23,9 +24,8 @@ class Verdict:
     """Whether it is a part of the system's health."""
 
 
-def judge(child: Child, now: float, missed_after_s: float, *, promised: bool = False) -> Verdict:
-    """How one actor does. ``missed_after_s``: a heartbeat older than this is missing.
-    ``promised``: the device profile that was asked for promises it."""
+def judge(child: Child, now: float, settings: Settings) -> Verdict:
+    """How one actor does."""
     why = f": {child.reason}" if child.reason else ""
     if child.hung and child.runs:
         return Verdict(Health.UNHEALTHY, f"hangs: {child.hung}")
@@ -44,14 +44,27 @@ def judge(child: Child, now: float, missed_after_s: float, *, promised: bool = F
             return Verdict(Health.UNHEALTHY, child.reason)
         case ChildState.STARTING:
             return Verdict(Health.DEGRADED, f"starting: {child.activity.what}")
+    missed_after_s = settings.supervisor.heartbeat_missed_after_s
     if child.heard_at is not None and now - child.heard_at > missed_after_s:
         return Verdict(Health.UNHEALTHY, f"no heartbeat for {now - child.heard_at:.1f} s")
     if child.state is ChildState.UNAVAILABLE:
-        if promised:
+        # Only a profile that was asked for promises what the machine may not have.
+        if settings.device.profile == "full" and child.name in settings.gpu_engines:
             why = f"{child.reason}; the device profile full promises it: set device.profile to auto"
             return Verdict(Health.DEGRADED, why)
         # What the machine cannot do was never promised on it.
         return Verdict(Health.HEALTHY, child.reason, counts=False)
+    return _judge_work(child, now, settings)
+
+
+def _judge_work(child: Child, now: float, settings: Settings) -> Verdict:
+    if child.failures is not None:
+        health, reason = child.failures.judge(now)
+        if health is not Health.HEALTHY:
+            return Verdict(health, reason)
+    late_s = child.counters.loop_lag_ms / 1000
+    if late_s > settings.health.loop_lag_s:
+        return Verdict(Health.DEGRADED, f"its event loop was {late_s:.1f} s late")
     return Verdict(Health.HEALTHY)
 
 

@@ -16,6 +16,7 @@ from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
 from supervision.child import CHILD, Child, ChildEvent, ChildState
+from supervision.failures import Failures
 from supervision.hangs import Hung
 from supervision.order import start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
@@ -195,6 +196,7 @@ class Plan:
         child.due_at = now + self._settings.supervisor.spawn_timeout_s
         child.pid = child.ready_at = child.heard_at = None
         child.activity, child.counters = Activity(), Counters()
+        child.failures = Failures(self._settings.health)
         child.killed, child.hung = False, ""
         return [Spawn(child.name, child.epoch)]
 
@@ -233,6 +235,8 @@ class Plan:
         changed = (child.reason, child.info) != (beat.reason, beat.info)
         child.reason, child.info = beat.reason, beat.info
         child.activity, child.counters = beat.activity, beat.counters
+        if child.failures is not None:
+            child.failures.take(beat.counters, now)
         if beat.state is ActorState.READY and child.state is ChildState.STARTING:
             child.take(ChildEvent.READY, now)
             child.ready_at = now

@@ -34,13 +34,7 @@ class Reporter:
         strangers: int,
     ) -> Status:
         """How everything does at ``now`` (monotonic seconds)."""
-        missed_after = self._settings.supervisor.heartbeat_missed_after_s
-        # Only a profile that was asked for promises what the machine may not have.
-        promised = self._settings.gpu_engines if self._settings.device.profile == "full" else []
-        verdicts = {
-            name: judge(child, now, missed_after, promised=name in promised)
-            for name, child in children.items()
-        }
+        verdicts = self.verdicts(now, children)
         whole = judge_system(verdicts.items())
         self._vitals.keep_only({c.pid for c in children.values() if c.pid is not None})
         return Status(
@@ -50,6 +44,10 @@ class Reporter:
             supervisor=supervisor, spawner=spawner, guard=guard, strangers=strangers,
             actors=[self._actor(child, verdicts[name]) for name, child in children.items()],
         )  # fmt: skip
+
+    def verdicts(self, now: float, children: Mapping[str, Child]) -> dict[str, Verdict]:
+        """How each actor does at ``now``."""
+        return {name: judge(child, now, self._settings) for name, child in children.items()}
 
     def _profile(self, children: Mapping[str, Child]) -> Profile:
         engines = [children[name].public_state for name in self._settings.gpu_engines]

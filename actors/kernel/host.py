@@ -158,8 +158,10 @@ class Host:
         while True:
             self._send_heartbeat(actor, server, caller)
             self._news.clear()
+            due = self._clock.now() + interval
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), interval)
+            server.tally.loop_lag_ms = max(0.0, (self._clock.now() - due) * 1000)
 
     def _send_heartbeat(self, actor: Actor, server: Server, caller: Caller) -> None:
         server.tally.progress = actor.progress

@@ -53,6 +53,8 @@ class Tally:
 
     handled: int = 0
     failed: int = 0
+    failed_in_a_row: int = 0
     rejected: int = 0
     late: int = 0
     progress: int = 0
+    loop_lag_ms: float = 0.0

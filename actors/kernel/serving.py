@@ -103,8 +103,9 @@ class Server:
         """A snapshot for a heartbeat."""
         t = self.tally
         return Counters(
-            handled=t.handled, failed=t.failed, in_flight=self.in_flight, rejected=t.rejected,
-            late=t.late, progress=t.progress,
+            handled=t.handled, failed=t.failed, failed_in_a_row=t.failed_in_a_row,
+            in_flight=self.in_flight, rejected=t.rejected, late=t.late, progress=t.progress,
+            loop_lag_ms=t.loop_lag_ms,
         )  # fmt: skip
 
     # --- frames in ------------------------------------------------------------------------
@@ -388,11 +389,13 @@ class Server:
     def _count(self, request: Request, message: Operation, error: NoyauError | None) -> None:
         if error is None:
             self.tally.handled += 1
+            self.tally.failed_in_a_row = 0
         elif isinstance(error, RequestError | Cancelled):
             # The caller's mistake or wish is no failure of ours.
             self.tally.handled += 1
         else:
             self.tally.failed += 1
+            self.tally.failed_in_a_row += 1
         for hook in self._hooks:
             self._run_hook(hook.after_handle, request, message, error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protocol.lifecycle import Health
 from protocol.messages.supervisor import DirectoryEntry
 
 
@@ -26,10 +27,15 @@ def choose(ready: Sequence[DirectoryEntry], lost: Losses) -> DirectoryEntry | No
 
     ``ready`` stands in the order of preference. The engine that this answer lost least often goes
     first: the next incarnation of one that died is back in no time, and what killed it may be this
-    very answer. An incarnation that was lost itself, and still looks READY, goes last.
+    very answer. Then one that is not unhealthy. An incarnation that was lost itself, and still
+    looks READY, goes last.
     """
     return min(
         ready,
-        key=lambda entry: (entry.epoch in lost.epochs, lost.by_name.get(entry.name, 0)),
+        key=lambda entry: (
+            entry.epoch in lost.epochs,
+            lost.by_name.get(entry.name, 0),
+            entry.health is Health.UNHEALTHY,
+        ),
         default=None,
     )

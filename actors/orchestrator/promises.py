@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from protocol.lifecycle import Profile
+from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.memory import Hit
 from protocol.messages.orchestrator import Answered
 from protocol.messages.supervisor import DirectoryEntry
@@ -22,9 +22,14 @@ def without_gpu(
     for seam in told.seams:
         if seam.lost.partition(".")[0] in names:
             return f"without the GPU: {seam.lost} was lost in the middle of the answer"
-    states = [f"{e.name} is {e.state.value}{f' ({e.reason})' if e.reason else ''}"
-              for e in gpu_engines]  # fmt: skip
-    return f"without the GPU: {'; '.join(states) or 'no GPU engine is set'}"
+    return f"without the GPU: {'; '.join(map(_how, gpu_engines)) or 'no GPU engine is set'}"
+
+
+def _how(engine: DirectoryEntry) -> str:
+    if engine.state is ActorState.READY and engine.health is Health.UNHEALTHY:
+        return f"{engine.name} is unhealthy"
+    why = f" ({engine.reason})" if engine.reason else ""
+    return f"{engine.name} is {engine.state.value}{why}"
 
 
 def answer_without_model(hits: Sequence[Hit]) -> str:

@@ -40,6 +40,8 @@ class Counters(Message):
     handled: int = 0
     failed: int = 0
     """Requests that ended in an error which was the actor's own fault."""
+    failed_in_a_row: int = 0
+    """Of those, the latest, with no success since."""
     in_flight: int = 0
     rejected: int = 0
     """Frames and requests refused: malformed, unknown, invalid, not allowed, too many."""
@@ -47,3 +49,5 @@ class Counters(Message):
     """Messages for a conversation that is over."""
     progress: int = 0
     """Raised with every unit of work done (a token, a batch, a MiB): work that goes on shows."""
+    loop_lag_ms: float = 0.0
+    """How late the event loop was at most since the last heartbeat."""

@@ -40,6 +40,8 @@ class DirectoryEntry(Message):
     """Empty while no process runs."""
     endpoint: str = ""
     state: ActorState
+    health: Health = Health.HEALTHY
+    """Who has the choice asks one that is not unhealthy."""
     reason: str = ""
     info: dict[str, Any] = Field(default_factory=dict)
 

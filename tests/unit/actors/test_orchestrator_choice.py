@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from actors.orchestrator.choice import Losses, choose
-from protocol.lifecycle import ActorState
+from protocol.lifecycle import ActorState, Health
 from protocol.messages.supervisor import DirectoryEntry
 
 
-def engine(name: str, epoch: str) -> DirectoryEntry:
-    return DirectoryEntry(name=name, epoch=epoch, state=ActorState.READY)
+def engine(name: str, epoch: str, health: Health = Health.HEALTHY) -> DirectoryEntry:
+    return DirectoryEntry(name=name, epoch=epoch, state=ActorState.READY, health=health)
 
 
 def lost(*entries: DirectoryEntry) -> Losses:
@@ -50,3 +50,12 @@ def test_an_incarnation_that_was_lost_and_still_looks_ready_goes_last() -> None:
 
 def test_without_anybody_there_is_nobody() -> None:
     assert choose([], lost(GPU)) is None
+
+
+def test_an_unhealthy_engine_is_asked_where_there_is_no_better_one() -> None:
+    sick = engine("gpu_engine", "1", Health.UNHEALTHY)
+    poor = engine("gpu_engine", "1", Health.DEGRADED)
+    assert choose([sick, CPU], lost()) is CPU
+    assert choose([sick], lost()) is sick
+    assert choose([poor, CPU], lost()) is poor
+    assert choose([sick, CPU_AGAIN], lost(CPU)) is sick

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.orchestrator.promises import NO_MODEL, answer_without_model, without_gpu
-from protocol.lifecycle import ActorState, Profile
+from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.memory import Hit
 from protocol.messages.orchestrator import Answered, EngineUse, Seam
 from protocol.messages.supervisor import DirectoryEntry
@@ -45,6 +45,10 @@ def test_nothing_is_lacking_where_the_promise_was_kept(profile: Profile, told: A
 def test_an_answer_of_the_cpu_says_why_it_was_not_the_gpu() -> None:
     lack = without_gpu("full", answered("cpu"), [gpu(ActorState.FAILED, "out of memory")])
     assert lack == "without the GPU: gpu_engine is failed (out of memory)"
+    sick = gpu(ActorState.READY).model_copy(update={"health": Health.UNHEALTHY})
+    assert without_gpu("full", answered("cpu"), [sick]) == (
+        "without the GPU: gpu_engine is unhealthy"
+    )
     assert without_gpu("full", answered("cpu"), []) == "without the GPU: no GPU engine is set"
 
 

@@ -83,6 +83,26 @@ def test_heartbeats_rarer_than_the_silence_allowed_are_refused() -> None:
     assert "unhealthy" in row("supervisor.heartbeat_interval_s=3")["problem"]
 
 
+def test_rates_the_wrong_way_round_are_refused() -> None:
+    found = row("health.degraded_error_rate=0.5")
+    assert "unhealthy before it is degraded" in found["problem"]
+    assert found["remedy"] == "make unhealthy_error_rate at least 0.5"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("hang.idle_s=0.2", "between two heartbeats"),
+        ("hang.look_interval_s=9", "at the first look"),
+        ("hang.stuck_s=500", "less time than work that does not"),
+    ],
+)
+def test_times_in_which_nobody_could_show_that_he_lives_are_refused(
+    assignment: str, reason: str
+) -> None:
+    assert reason in row(assignment)["problem"]
+
+
 def test_contradictions_are_found_beside_other_errors() -> None:
     with pytest.raises(InvalidSettings) as caught:
         load_settings(

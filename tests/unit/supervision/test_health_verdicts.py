@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from configs.schema import Settings
 from protocol.lifecycle import Health
+from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity
 from supervision.child import Child, ChildState
+from supervision.failures import Failures
 from supervision.health import Verdict, judge, judge_system
 from supervision.restart import RestartPolicy
 from tests.support.planning import settings_of
 
-MISSED_AFTER_S = 2.0
+SETTINGS = settings_of({"a": []})
 
 GOOD = Verdict(Health.HEALTHY)
 SO_SO = Verdict(Health.DEGRADED, "draining")
@@ -64,11 +67,11 @@ def child(
     ],
 )
 def test_each_state_has_its_verdict_and_its_reason(it: Child, health: Health, reason: str) -> None:
-    assert judge(it, 100.0, MISSED_AFTER_S) == Verdict(health, reason)
+    assert judge(it, 100.0, SETTINGS) == Verdict(health, reason)
 
 
 def test_what_the_machine_cannot_do_is_told_but_counts_for_nothing() -> None:
-    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, MISSED_AFTER_S)
+    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, SETTINGS)
     assert verdict == Verdict(Health.HEALTHY, "no GPU", counts=False)
     assert judge_system([("gpu", verdict), ("cpu", GOOD)]) == GOOD
     assert judge_system([("gpu", verdict), ("cpu", BAD)]).health is Health.UNHEALTHY
@@ -76,27 +79,27 @@ def test_what_the_machine_cannot_do_is_told_but_counts_for_nothing() -> None:
 
 def test_an_unavailable_actor_that_fell_silent_is_as_sick_as_any_other() -> None:
     it = child(ChildState.UNAVAILABLE, "no GPU", heard_at=100.0)
-    assert judge(it, 110.0, MISSED_AFTER_S).health is Health.UNHEALTHY
+    assert judge(it, 110.0, SETTINGS).health is Health.UNHEALTHY
 
 
 def test_every_state_is_judged() -> None:
     for state in ChildState:
-        verdict = judge(child(state), 100.0, MISSED_AFTER_S)
+        verdict = judge(child(state), 100.0, SETTINGS)
         assert (verdict.reason == "") == (verdict.health is Health.HEALTHY)
 
 
 def test_a_heartbeat_that_is_just_on_time_is_not_missing() -> None:
-    assert judge(child(ChildState.READY, heard_at=100.0), 102.0, MISSED_AFTER_S) == GOOD
+    assert judge(child(ChildState.READY, heard_at=100.0), 102.0, SETTINGS) == GOOD
 
 
 def test_a_ready_actor_without_heartbeats_is_unhealthy_and_says_for_how_long() -> None:
-    verdict = judge(child(ChildState.READY, heard_at=100.0), 103.46, MISSED_AFTER_S)
+    verdict = judge(child(ChildState.READY, heard_at=100.0), 103.46, SETTINGS)
     assert verdict == Verdict(Health.UNHEALTHY, "no heartbeat for 3.5 s")
 
 
 def test_an_actor_that_loads_for_minutes_is_not_accused_of_missing_heartbeats() -> None:
     it = child(ChildState.STARTING, what="downloading", heard_at=100.0)
-    assert judge(it, 900.0, MISSED_AFTER_S).health is Health.DEGRADED
+    assert judge(it, 900.0, SETTINGS).health is Health.DEGRADED
 
 
 def test_the_system_is_healthy_when_all_are() -> None:
@@ -121,9 +124,33 @@ def test_nobody_at_all_is_healthy() -> None:
 
 
 def test_what_the_profile_promises_and_the_machine_lacks_is_degraded_and_counts() -> None:
-    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, MISSED_AFTER_S, promised=True)
+    entry = {"class": "actors.engine:Engine", "settings": {"device": "gpu"}}
+    settings = Settings.model_validate(
+        {
+            "actors": {"a": entry},
+            "query": {"engines": ["a"]},
+            "device": {"profile": "full"},
+        }
+    )
+    verdict = judge(child(ChildState.UNAVAILABLE, "no GPU"), 100.0, settings)
     assert (verdict.health, verdict.counts) == (Health.DEGRADED, True)
     assert verdict.reason == (
         "no GPU; the device profile full promises it: set device.profile to auto"
     )
-    assert judge_system([("gpu_engine", verdict), ("storage", GOOD)]).health is Health.DEGRADED
+    assert judge_system([("a", verdict), ("storage", GOOD)]).health is Health.DEGRADED
+
+
+def test_what_an_actor_counts_of_its_failures_counts() -> None:
+    it = child(ChildState.READY, heard_at=100.0)
+    it.failures = Failures(SETTINGS.health)
+    it.failures.take(Counters(failed=3, failed_in_a_row=3), 100.0)
+    verdict = judge(it, 100.5, SETTINGS)
+    assert verdict == Verdict(Health.UNHEALTHY, "its last 3 requests all failed")
+
+
+def test_an_event_loop_that_is_late_makes_an_actor_degraded() -> None:
+    it = child(ChildState.READY, heard_at=100.0)
+    it.counters = Counters(loop_lag_ms=1000.0)
+    assert judge(it, 100.5, SETTINGS) == GOOD
+    it.counters = Counters(loop_lag_ms=1500.0)
+    assert judge(it, 100.5, SETTINGS) == Verdict(Health.DEGRADED, "its event loop was 1.5 s late")

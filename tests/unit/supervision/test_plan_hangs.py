@@ -97,7 +97,7 @@ def test_whoever_asks_sees_that_it_hangs_and_why(verdict: Hung) -> None:
     driver = running("a")
     assert published(hung(driver, "a", verdict)) == ["a"]
     child = driver.plan.children["a"]
-    seen = judge(child, driver.now, 2.0)
+    seen = judge(child, driver.now, driver.settings)
     assert seen.health is Health.UNHEALTHY
     assert verdict.reason in seen.reason
 
