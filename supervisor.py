@@ -419,7 +419,10 @@ class Supervisor:
 
 def _open_log(settings: Settings) -> None:
     try:
-        log_to(settings.data.logs_folder / "supervisor.jsonl", actor="supervisor", pid=os.getpid())
+        log_to(
+            settings.data.logs_folder / "supervisor.jsonl", settings.logs,
+            actor="supervisor", pid=os.getpid(),
+        )  # fmt: skip
     except OSError as error:
         raise SetupError(
             f"the data folder {settings.data.folder} cannot be written: {error.strerror}; choose "

@@ -71,6 +71,25 @@ class DataSettings(Section):
         return self.folder / "logs"
 
 
+class LogSettings(Section):
+    """How much of the logs is kept."""
+
+    max_file_mib: float = Field(
+        10,
+        ge=0.01,
+        le=100_000,
+        description="Size in MiB at which a log file is put aside and a new one begun. 10: some "
+        "ten thousand lines, which any editor opens.",
+    )
+    kept_files: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Files of each process that are kept when they have been put aside. 3: weeks "
+        "of a quiet system, and no disk that fills up with a noisy one.",
+    )
+
+
 class DeviceSettings(Section):
     """What is expected of this machine."""
 
@@ -404,6 +423,7 @@ class Settings(Section):
 
     run: RunSettings = Field(default_factory=RunSettings, description="The run folder.")
     data: DataSettings = Field(default_factory=DataSettings, description="The data folder.")
+    logs: LogSettings = Field(default_factory=LogSettings, description="The log files.")
     device: DeviceSettings = Field(
         default_factory=DeviceSettings, description="The device profile."
     )

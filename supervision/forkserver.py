@@ -51,6 +51,9 @@ CONFIRM_S = 0.3
 """How long an end is kept back for what the actor left behind. SIGKILL takes milliseconds; only a
 process that is stuck in the kernel (state D) takes longer, and nobody can wait for that."""
 
+OUTPUT_BYTES = 10 * 2**20
+"""Of what an actor printed, through all of its incarnations."""
+
 IDLE_S = 0.3
 """Without an order for so long, there is time to preload the next class."""
 
@@ -228,7 +231,11 @@ def _share_memory() -> None:
 
 
 def _redirect(output: str) -> None:
-    """Standard input from nowhere; whatever is printed goes to the actor's own file."""
+    """Standard input from nowhere; whatever is printed goes to the actor's own file, which is put
+    aside first when it is large."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(output).st_size > OUTPUT_BYTES:  # noqa: PTH116 - pathlib would have to be imported
+            os.replace(output, f"{output}.1")  # noqa: PTH105 - as above
     null = os.open(os.devnull, os.O_RDONLY)
     out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(null, 0)

@@ -216,7 +216,10 @@ def run(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     ``os._exit``: some model libraries abort or hang in an orderly interpreter exit.
     """
     incarnation = Incarnation.model_validate(payload)
-    log_to(incarnation.log_path, actor=incarnation.name, epoch=incarnation.epoch, pid=os.getpid())
+    log_to(
+        incarnation.log_path, incarnation.settings.logs,
+        actor=incarnation.name, epoch=incarnation.epoch, pid=os.getpid(),
+    )  # fmt: skip
     code = EXIT_DEFECT
     try:
         actor_class, prepared = _prepared(incarnation)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import MutableMapping
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 
+from configs.schema import LogSettings
 from protocol.context import CURRENT
 from protocol.envelope import NO_ID
 
@@ -19,13 +22,31 @@ def _with_correlation(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
-def log_to(path: Path, **always: Any) -> None:
+class _RotatingFile:
+    """What structlog writes to: a file that is put aside when it is full."""
+
+    def __init__(self, path: Path, settings: LogSettings) -> None:
+        self._handler = RotatingFileHandler(
+            path, maxBytes=int(settings.max_file_mib * 2**20), backupCount=settings.kept_files,
+            encoding="utf-8",
+        )  # fmt: skip
+        self._handler.terminator = ""
+
+    def write(self, text: str) -> None:
+        """One line, in one piece."""
+        self._handler.emit(logging.makeLogRecord({"msg": text}))
+
+    def flush(self) -> None:
+        """Every line is flushed when it is written."""
+
+
+def log_to(path: Path, settings: LogSettings, **always: Any) -> None:
     """Send this process's log to ``path``, each line with ``always``. Call once, at its start.
 
-    The file is opened for appending and each line is one write, so processes may share a file.
+    At its largest size the file is put aside as ``path.1``, and those before it one further.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _configure(path.open("a", buffering=1, encoding="utf-8"), structlog.processors.JSONRenderer())
+    _configure(_RotatingFile(path, settings), structlog.processors.JSONRenderer())
     structlog.contextvars.bind_contextvars(**always)
 
 
@@ -34,7 +55,7 @@ def log_to_terminal(stream: TextIO) -> None:
     _configure(stream, structlog.dev.ConsoleRenderer(colors=stream.isatty()))
 
 
-def _configure(stream: TextIO, renderer: Any) -> None:
+def _configure(stream: Any, renderer: Any) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

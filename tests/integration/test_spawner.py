@@ -17,6 +17,7 @@ import pytest
 
 from configs import load_settings
 from protocol.errors import InternalError
+from supervision.forkserver import OUTPUT_BYTES
 from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
 from tests.support.scripts import ROOT, run_python
 from tests.support.waiting import eventually, until
@@ -235,6 +236,15 @@ async def test_what_is_printed_goes_behind_what_the_output_file_holds(tmp_path: 
         assert it.output("a.1").read_text().splitlines() == [
             "from the last life", "héllo", "héllo on standard error, b'' in",
         ]  # fmt: skip
+
+
+async def test_a_large_output_file_is_put_aside(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        it.output("a.1").write_bytes(bytes(OUTPUT_BYTES + 1))
+        await it.spawn("a.1", "say", text="anew")
+        await eventually(lambda: it.ended)
+        assert it.output("a.1").read_text().startswith("anew\n")
+        assert Path(f"{it.output('a.1')}.1").stat().st_size == OUTPUT_BYTES + 1
 
 
 async def test_the_output_file_is_its_owners_alone(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_the_message_is_one_line_for_each_error() -> None:
         (
             "zzz=3",
             "there is no such setting",
-            "known here: actors, data, device, hang, health, limits, query, restart, run, "
+            "known here: actors, data, device, hang, health, limits, logs, query, restart, run, "
             "supervisor",
         ),
         (

@@ -1,0 +1,58 @@
+"""Logs: JSON lines, and no more of them than a disk has room for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from actors.kernel.logs import log_to
+from configs.schema import LogSettings
+
+SMALL = LogSettings(max_file_mib=0.01, kept_files=2)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_has_what_was_said_and_who_said_it(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "a.jsonl"
+    log_to(path, LogSettings(), actor="storage", pid=7)
+    structlog.get_logger().warning("lost", reason="it was killed")
+    (found,) = lines(path)
+    assert (found["event"], found["level"], found["reason"]) == ("lost", "warning", "it was killed")
+    assert (found["actor"], found["pid"]) == ("storage", 7)
+
+
+def test_the_next_incarnation_writes_behind_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for pid in (1, 2):
+        log_to(path, LogSettings(), pid=pid)
+        structlog.get_logger().info("started")
+    assert [line["pid"] for line in lines(path)] == [1, 2]
+
+
+def test_a_full_file_is_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    log_to(path, SMALL)
+    for number in range(400):
+        structlog.get_logger().info("said", number=number, ballast="x" * 100)
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert names == ["a.jsonl", "a.jsonl.1", "a.jsonl.2"]
+    assert all(one.stat().st_size <= 0.01 * 2**20 for one in tmp_path.iterdir())
+    kept = [line["number"] for name in reversed(names) for line in lines(tmp_path / name)]
+    # None is missing among those that are kept, and the last one is there.
+    assert kept == list(range(400 - len(kept), 400))
+    assert 0 < len(kept) < 400
