@@ -90,8 +90,10 @@ EXIT_FAILED = 1
 EXIT_SETUP = 78
 """EX_CONFIG of sysexits.h: the settings or the run folder do not allow a start."""
 
-SHOWN = ("actor.died", "actor.failed", "actor.hung", "actor.killed", "spawner.died",
-         "spawner.silent", "guard.died", "guard.failed")  # fmt: skip
+SHOWN = (
+    "actor.died", "actor.failed", "actor.hung", "actor.killed", "actor.too_large",
+    "spawner.died", "spawner.silent", "guard.died", "guard.failed",
+)  # fmt: skip
 """Events that whoever sits at the terminal wants to see."""
 
 SPAWNER = "spawner"
@@ -318,15 +320,21 @@ class Supervisor:
                 self._done.set()
 
     def _look(self) -> None:
-        """Look at every process, and see to those that hang."""
+        """Look at every process, and see to those that hang or need too much memory."""
         running = [
             (f"{name}.{child.epoch}", child.pid)
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
-        for key, hung in self._watchman.look(self._now(), self._looker.look(running)):
+        seen = self._looker.look(running)
+        for key, hung in self._watchman.look(self._now(), seen):
             name, _, epoch = key.partition(".")
             self._do(self._plan.hung(name, epoch, hung, self._now()))
+        for key, look, _ in seen:
+            name, _, epoch = key.partition(".")
+            ceiling = self._settings.actors[name].memory_mib
+            if ceiling is not None and look.rss_bytes > ceiling * 2**20:
+                self._do(self._plan.too_large(name, epoch, look.rss_bytes, self._now()))
         self._tell_health()
         self._loop.call_later(self._settings.hang.look_interval_s, self._look)
 

@@ -387,6 +387,13 @@ class ActorEntry(Section):
         description="permanent: always started again; transient: only after a crash; temporary: "
         "never. permanent, because an actor is meant to be there.",
     )
+    memory_mib: float | None = Field(
+        None,
+        ge=1,
+        le=16_777_216,
+        description="Resident memory in MiB above which the actor is drained and started again. "
+        "Unset: no ceiling, as what a model needs only its owner knows.",
+    )
     preload: bool = Field(
         False,
         description="Whether the process that starts actors imports the class ahead, "

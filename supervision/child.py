@@ -126,8 +126,8 @@ class Child:
     """After the stop that is under way it is to be started again (a restart by hand)."""
     killed: bool = False
     """SIGKILL was sent to this incarnation."""
-    hung: str = ""
-    """Why this incarnation is being ended, where it hangs."""
+    ended_for: str = ""
+    """Why the supervisor ends this incarnation, where it does so for its own good."""
     unexplained: Exit | None = None
     """How it ended, while its own word on why is still waited for."""
     failures: Failures | None = None

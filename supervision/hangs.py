@@ -42,6 +42,8 @@ class Look:
     """CPU time so far, of all its threads."""
     faults: int
     """Pages that it touched for the first time, so far: loading shows by them."""
+    rss_bytes: int = 0
+    """What it has in memory now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ class Verdict:
 def judge(child: Child, now: float, settings: Settings) -> Verdict:
     """How one actor does."""
     why = f": {child.reason}" if child.reason else ""
-    if child.hung and child.runs:
-        return Verdict(Health.UNHEALTHY, f"hangs: {child.hung}")
+    if child.ended_for and child.runs:
+        return Verdict(Health.UNHEALTHY, child.ended_for)
     match child.state:
         case ChildState.FAILED:
             return Verdict(Health.UNHEALTHY, f"failed{why}")

@@ -12,6 +12,7 @@ from protocol.signs import SUFFIX, Signs, SignsReader
 from supervision.hangs import Look
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 1024
 """A line of /proc/PID/stat is shorter than half of that."""
 
@@ -24,6 +25,7 @@ def read_stat(stat: bytes) -> Look:
         state=fields[0].decode(),
         cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
         faults=int(fields[7]) + int(fields[9]),
+        rss_bytes=int(fields[21]) * _PAGE_BYTES,
     )
 
 

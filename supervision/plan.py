@@ -197,7 +197,7 @@ class Plan:
         child.pid = child.ready_at = child.heard_at = None
         child.activity, child.counters = Activity(), Counters()
         child.failures = Failures(self._settings.health)
-        child.killed, child.hung = False, ""
+        child.killed, child.ended_for = False, ""
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -261,18 +261,34 @@ class Plan:
         if child.epoch != epoch or not child.runs or child.killed:
             return []
         if verdict.stopped or child.state is ChildState.STOPPING:
-            if child.hung and not verdict.stopped:
+            if child.ended_for and not verdict.stopped:
                 # It was asked to end, and has some time for it.
                 return []
-            child.hung, child.killed = verdict.reason, True
-            return [self._tell_hung(child, "killed"), Publish(name),
-                    Signal(name, epoch, signal.SIGKILL)]  # fmt: skip
-        child.hung = verdict.reason
-        return [self._tell_hung(child, "asked to end"),
-                *self._tell_to_stop(child, now, self._settings.hang.term_s)]  # fmt: skip
+            child.ended_for, child.killed = f"hung: {verdict.reason}", True
+            return [
+                Tell("actor.hung", name, f"{name} hangs, and is killed: {verdict.reason}"),
+                Publish(name),
+                Signal(name, epoch, signal.SIGKILL),
+            ]
+        child.ended_for = f"hung: {verdict.reason}"
+        return [
+            Tell("actor.hung", name, f"{name} hangs, and is asked to end: {verdict.reason}"),
+            *self._tell_to_stop(child, now, self._settings.hang.term_s),
+        ]
 
-    def _tell_hung(self, child: Child, what: str) -> Tell:
-        return Tell("actor.hung", child.name, f"{child.name} hangs, and is {what}: {child.hung}")
+    def too_large(self, name: str, epoch: str, rss_bytes: int, now: float) -> list[Effect]:
+        """It has more memory than its ceiling allows: it is drained and started again, before the
+        kernel kills whom it likes."""
+        child, entry = self.children[name], self._settings.actors[name]
+        if child.epoch != epoch or not child.serves or entry.memory_mib is None:
+            return []
+        child.ended_for = (
+            f"needed {rss_bytes / 2**20:.0f} MiB of memory, more than its {entry.memory_mib:g}"
+        )
+        return [
+            Tell("actor.too_large", name, f"{name} is drained: it {child.ended_for}"),
+            *self._tell_to_stop(child, now),
+        ]
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -307,8 +323,8 @@ class Plan:
         return effects + self._decide(child, exit_, now)
 
     def _decide(self, child: Child, exit_: Exit, now: float) -> list[Effect]:
-        if child.hung:
-            exit_ = replace(exit_, hung=child.hung)
+        if child.ended_for:
+            exit_ = replace(exit_, ended_for=child.ended_for)
         child.last_exit = str(exit_)
         ready_for = now - child.ready_at if child.ready_at is not None else None
         said = child.reason

@@ -38,8 +38,8 @@ class Exit:
     """It died with the spawner: no fault of its own, so nothing is counted against it."""
     never_ran: str = ""
     """Why there was no process at all (the fork failed)."""
-    hung: str = ""
-    """Why it was ended, where it hung."""
+    ended_for: str = ""
+    """Why the supervisor ended it: that it hung, or needed too much memory."""
 
     @classmethod
     def from_status(cls, status: int) -> Exit:
@@ -50,15 +50,15 @@ class Exit:
     @property
     def clean(self) -> bool:
         """Whether it ended with code 0, and by itself."""
-        return self.code == 0 and not self.hung
+        return self.code == 0 and not self.ended_for
 
     def __str__(self) -> str:
         if self.never_ran:
             return self.never_ran
         if self.collateral:
             return "died with the spawner"
-        if self.hung:
-            return f"hung: {self.hung}"
+        if self.ended_for:
+            return self.ended_for
         if self.signal is not None:
             try:
                 return f"killed by {signal.Signals(self.signal).name}"

@@ -165,3 +165,13 @@ async def test_nothing_of_the_signs_is_left_in_the_run_folder() -> None:
         await client.ask(Shutdown())
         await eventually(lambda: system.process.poll() is not None)
         assert [path.name for path in system.run_folder.iterdir()] == ["lock"]
+
+
+async def test_an_actor_over_its_memory_ceiling_is_drained_and_started_again() -> None:
+    ceiling = ("actors.hanging.memory_mib=150",)
+    async with running(*HANGING, *ceiling) as system, await connect(system) as client:
+        old = pid_of(await client.status(), "hanging")
+        await client.ask(Hang(how="grow"), to="hanging")
+        after = await replaced(client, "hanging", old)
+        assert "of memory, more than its 150" in last_exit(after, "hanging")
+        assert {restarts(after, name) for name in SIX} == {0}

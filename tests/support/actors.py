@@ -99,7 +99,8 @@ class SlowWorker(Actor):
 
 class Hang(Ask[Empty], operation="hanging.hang", role=Role.ASK):
     """Hang in this way: ``spin`` and ``sleep`` hold the event loop up; ``stick`` lets it turn, and
-    says that threads work which do not; ``slow`` holds it up while a thread gets on."""
+    says that threads work which do not; ``slow`` does not, as a thread gets on; ``grow`` only needs
+    200 MiB of memory."""
 
     how: str
 
@@ -115,6 +116,8 @@ class Hanging(Actor):
                 pass
         if message.how == "sleep":
             time.sleep(600)
+        if message.how == "grow":
+            self._ballast = bytearray(os.urandom(1) * (200 * 2**20))
         if message.how == "stick":
             self.say("sticking", working=True)
         if message.how == "slow":

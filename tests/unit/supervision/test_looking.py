@@ -24,6 +24,7 @@ def test_state_cpu_time_and_faults_are_read_off_the_line() -> None:
     look = read_stat(stat())
     ticks = os.sysconf("SC_CLK_TCK")
     assert (look.state, look.cpu_s, look.faults) == ("S", 350 / ticks, 1525)
+    assert look.rss_bytes == 2 * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("name", [") R 1 (x", "a b", "((("])

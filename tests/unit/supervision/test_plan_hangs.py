@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_the_next_incarnation_is_not_taken_for_hung() -> None:
     driver.crash("a", KILLED)
     driver.up("a")
     assert hung(driver, "a", STOPPED, epoch=old) == []
-    assert driver.plan.children["a"].hung == ""
+    assert driver.plan.children["a"].ended_for == ""
 
 
 @pytest.mark.parametrize("verdict", [SPINS, STOPPED])
@@ -104,4 +105,45 @@ def test_whoever_asks_sees_that_it_hangs_and_why(verdict: Hung) -> None:
 
 def test_a_hung_end_is_never_a_clean_one() -> None:
     assert CLEAN.clean
-    assert not Exit(code=0, hung="it spins").clean
+    assert not Exit(code=0, ended_for="hung: it spins").clean
+
+
+# --- too large ----------------------------------------------------------------------------------
+
+MIB = 2**20
+
+
+def limited(memory_mib: float | None, **sections: Any) -> PlanDriver:
+    driver = running("a", **sections)
+    entry = driver.settings.actors["a"].model_copy(update={"memory_mib": memory_mib})
+    driver.settings.actors["a"] = entry
+    return driver
+
+
+def test_one_that_needs_too_much_memory_is_drained_and_started_again() -> None:
+    driver = limited(500)
+    effects = driver.plan.too_large("a", driver.epoch("a"), 612 * MIB, driver.now)
+    assert signals(effects) == [("a", signal.SIGTERM)]
+    assert told(effects) == ["actor.too_large"]
+    assert driver.state("a") is ChildState.STOPPING
+    assert driver.plan.too_large("a", driver.epoch("a"), 612 * MIB, driver.now) == []
+    assert spawns(driver.crash("a", CLEAN)) == ["a"]
+    assert driver.plan.children["a"].last_exit == "needed 612 MiB of memory, more than its 500"
+
+
+def test_without_a_ceiling_nobody_is_too_large() -> None:
+    driver = limited(None)
+    assert driver.plan.too_large("a", driver.epoch("a"), 10**12, driver.now) == []
+
+
+def test_one_that_is_too_large_again_and_again_is_given_up() -> None:
+    loop = {"max_restarts": 2, "window_s": 60, "backoff_first_s": 1, "backoff_max_s": 1}
+    driver = limited(1, restart=loop)
+    for _ in range(3):
+        driver.plan.too_large("a", driver.epoch("a"), 2 * MIB, driver.now)
+        driver.crash("a", CLEAN)
+        driver.advance(1)
+        if driver.state("a") is ChildState.SPAWNING:
+            driver.up("a")
+    assert driver.state("a") is ChildState.FAILED
+    assert "more than its 1" in driver.reason("a")
