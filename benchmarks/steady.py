@@ -1,9 +1,9 @@
 """Slow is not hung: full load on all cores, and nobody may be restarted.
 
 ``python -m benchmarks.steady``. Eight clients ask at the same time, one question after the other,
-each with a prompt of about 2,000 tokens that nobody has seen before: so the engine reads prompts all
-the time, with every core, and everything else has to wait for its turn. Every restart in that time
-is one too many; the default is five minutes (``--minutes``).
+each with a prompt of about 2,000 tokens that nobody has seen before: so the engine reads prompts
+all the time, with every core, and everything else has to wait for its turn. Every restart in that
+time is one too many; the default is five minutes (``--minutes``).
 """
 
 from __future__ import annotations
