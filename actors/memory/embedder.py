@@ -17,6 +17,8 @@ from protocol.errors import EngineFailed, NoyauError, Overloaded, error_from_bod
 
 RETRY_AFTER_S: Final = 0.5
 """About two batches."""
+KEPT_TEXTS: Final = 64
+"""Whose vectors are kept for those who ask for the same: 100 kB."""
 
 
 class Embedder(Protocol):
@@ -58,6 +60,9 @@ class Batcher:
         self._max_waiting = max_waiting
         self._progressed = progressed
         self._waiting: deque[tuple[str, asyncio.Future[bytes]]] = deque()
+        self._latest: dict[str, bytes] = {}
+        """Vectors of the latest texts, the oldest first: a question is embedded for the memories
+        and for the tools that are like it, at nearly the same time."""
         self._working: asyncio.Task[None] | None = None
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
@@ -82,21 +87,32 @@ class Batcher:
 
     async def _work(self) -> None:
         while batch := self._take():
-            texts = [text for text, _ in batch]
+            # Those of the same text at the same time are one.
+            texts = list(dict.fromkeys(t for t, _ in batch if t not in self._latest))
             try:
-                vectors = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self.embedder.embed, texts
-                )
+                if texts:
+                    await self._compute(texts)
             except NoyauError as error:
                 _fail(batch, error)
             except Exception as error:  # noqa: BLE001 - of a library: must reach the callers as ours
                 _fail(batch, EngineFailed(f"the embedding model raised {error!r}"))
             else:
-                for (_, future), vector in zip(batch, vectors, strict=True):
+                for text, future in batch:
                     if not future.done():
-                        future.set_result(vector)
-                self._progressed(len(batch))
+                        future.set_result(self._latest[text])
+                self._forget_oldest()
         self._working = None
+
+    async def _compute(self, texts: list[str]) -> None:
+        vectors = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self.embedder.embed, texts
+        )
+        self._latest.update(zip(texts, vectors, strict=True))
+        self._progressed(len(texts))
+
+    def _forget_oldest(self) -> None:
+        while len(self._latest) > KEPT_TEXTS:
+            del self._latest[next(iter(self._latest))]
 
     def _take(self) -> list[tuple[str, asyncio.Future[bytes]]]:
         batch: list[tuple[str, asyncio.Future[bytes]]] = []

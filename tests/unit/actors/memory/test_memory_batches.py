@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from actors.memory.embedder import Batcher
+from actors.memory.embedder import KEPT_TEXTS, Batcher
 from protocol.errors import EngineFailed, Overloaded
 from tests.support.embedder import SimulatedEmbedder
 from tests.support.waiting import PATIENCE_S, eventually
@@ -100,3 +100,26 @@ async def test_a_model_that_raises_what_it_should_not_is_an_engine_that_failed()
 
     with pytest.raises(EngineFailed, match="ZeroDivisionError"):
         await batcher(Broken()).embed(["a"])
+
+
+async def test_a_text_that_comes_again_is_not_computed_again() -> None:
+    embedder = HeldEmbedder()
+    it = batcher(embedder)
+    first = await begun(it, embedder, "a question")
+    again = asyncio.create_task(it.embed(["a question", "another", "another"]))
+    await asyncio.sleep(0)
+    embedder.go.release(2)
+    (one,), found = await asyncio.gather(first, again)
+    assert found == [one, *SimulatedEmbedder().embed(["another", "another"])]
+    assert embedder.batches == [["a question"], ["another"]]
+
+
+async def test_only_the_latest_texts_are_kept() -> None:
+    embedder = SimulatedEmbedder()
+    it = batcher(embedder)
+    await it.embed(["first"])
+    for number in range(KEPT_TEXTS):
+        await it.embed([str(number)])
+    await it.embed(["first"])
+    assert embedder.batches.count(["first"]) == 2
+    assert len(it._latest) == KEPT_TEXTS
