@@ -224,9 +224,10 @@ class Plan:
         child = self.children.get(name)
         if child is None or child.epoch != epoch:
             return []
-        if child.unexplained is not None and beat.reason:
+        if child.state is ChildState.DEAD and beat.reason:
+            # Its last words: sent before its end, and read after that.
             child.reason = beat.reason
-            return self._decide(child, child.unexplained, now)
+            return self._decide(child, child.unexplained, now) if child.unexplained else []
         if not child.alive:
             return []
         child.heard_at = now

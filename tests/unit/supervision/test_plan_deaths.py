@@ -234,6 +234,19 @@ def test_last_words_that_come_after_the_end_are_heard() -> None:
     assert driver.beat("a", ActorState.STARTING, reason="again", epoch=epoch) == []
 
 
+def test_last_words_between_the_death_and_the_word_on_it_are_heard() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.spawned("a")
+    epoch = driver.epoch("a")
+    driver.died("a")
+    driver.beat("a", ActorState.STARTING, epoch=epoch)
+    driver.beat("a", ActorState.STARTING, reason="no such model", epoch=epoch)
+    driver.ended("a", Exit(code=SETUP_EXIT_CODE), epoch)
+    assert driver.state("a") is ChildState.FAILED
+    assert driver.reason("a") == "no such model"
+
+
 @pytest.mark.parametrize(
     ("kind", "exit_", "state"),
     [
