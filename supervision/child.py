@@ -8,7 +8,7 @@ from typing import Any
 
 from protocol.lifecycle import ActorState, TransitionTable
 from protocol.messages.actor import Counters
-from protocol.messages.supervisor import Activity
+from protocol.messages.supervisor import Activity, Heartbeat
 from supervision.failures import Failures
 from supervision.restart import Exit, RestartPolicy
 
@@ -124,6 +124,8 @@ class Child:
     reason: str = ""
     stop_again: bool = False
     """After the stop that is under way it is to be started again (a restart by hand)."""
+    early: Heartbeat | None = None
+    """What this incarnation said before the spawner told of it."""
     killed: bool = False
     """SIGKILL was sent to this incarnation."""
     ended_for: str = ""

@@ -197,7 +197,7 @@ class Plan:
         child.pid = child.ready_at = child.heard_at = None
         child.activity, child.counters = Activity(), Counters()
         child.failures = Failures(self._settings.health)
-        child.killed, child.ended_for = False, ""
+        child.killed, child.ended_for, child.early = False, "", None
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -209,7 +209,10 @@ class Plan:
         child.take(ChildEvent.SPAWNED, now)
         child.pid, child.spawned_at = pid, now
         child.due_at = now + self._settings.supervisor.start_timeout_s
-        return [Publish(name)]
+        effects: list[Effect] = [Publish(name)]
+        if child.early is not None:
+            effects += self.heartbeat(name, epoch, child.early, now)
+        return effects
 
     def spawn_failed(self, name: str, epoch: str, reason: str, now: float) -> list[Effect]:
         """The spawner could not make the process. Its siblings are none the worse for it."""
@@ -228,6 +231,10 @@ class Plan:
             # Its last words: sent before its end, and read after that.
             child.reason = beat.reason
             return self._decide(child, child.unexplained, now) if child.unexplained else []
+        if child.state is ChildState.SPAWNING:
+            # It was quicker than the spawner's word on it, which comes another way.
+            child.early = beat
+            return []
         if not child.alive:
             return []
         child.heard_at = now

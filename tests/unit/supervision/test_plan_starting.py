@@ -212,3 +212,33 @@ def test_an_unavailable_actor_is_stopped_with_the_others() -> None:
     assert signals(driver.stop()) == [("gpu", signal.SIGTERM)]
     driver.crash("gpu", CLEAN)
     assert driver.state("gpu") is ChildState.STOPPED
+
+
+# --- a process that is quicker than the word on it ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [(ActorState.READY, ChildState.READY), (ActorState.UNAVAILABLE, ChildState.UNAVAILABLE)],
+)
+def test_what_a_process_says_before_the_spawner_tells_of_it_is_heard(
+    said: ActorState, state: ChildState
+) -> None:
+    driver = PlanDriver({"a": [], "b": ["a"]})
+    driver.spawner_ready()
+    assert driver.beat("a", said, reason="why") == []
+    assert driver.reason("a") == ""
+    effects = driver.spawned("a")
+    assert driver.state("a") is state
+    assert driver.reason("a") == "why"
+    assert spawns(effects) == (["b"] if state is ChildState.READY else [])
+
+
+def test_what_another_incarnation_said_early_is_not_heard() -> None:
+    driver = PlanDriver({"a": []})
+    driver.spawner_ready()
+    driver.beat("a")
+    driver.spawn_failed("a", "no memory")
+    driver.advance(60)
+    driver.spawned("a")
+    assert driver.state("a") is ChildState.STARTING
