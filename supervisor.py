@@ -35,7 +35,6 @@ from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.endpoints import endpoint
 from protocol.errors import InternalError, NotAllowed, NoyauError, SetupError
-from protocol.lifecycle import Health
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
@@ -55,9 +54,10 @@ from protocol.messages.supervisor import (
 )
 from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
+from supervision.forking import StartedProcess
 from supervision.guarded import GuardKeeper, Lineage
 from supervision.hangs import Watchman
-from supervision.health import Verdict
+from supervision.health import HealthBoard
 from supervision.looking import Looker
 from supervision.plan import (
     AllStopped,
@@ -78,7 +78,6 @@ from supervision.runfolder import RunFolder
 from supervision.spawner import (
     Spawner,
     SpawnerEvents,
-    SpawnerProcess,
     SpawnOrder,
     fork_spawner,
 )
@@ -126,9 +125,10 @@ class Supervisor:
         self._failure: SpawnerFailed | None = None
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
-        self._health: dict[str, Verdict] = {}
+        self._health = HealthBoard()
         self._watchman = Watchman(settings.hang)
         self._looker = Looker(run_folder.folder)
+        self._looking: asyncio.TimerHandle | None = None
         self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
@@ -156,7 +156,7 @@ class Supervisor:
     def _now(self) -> float:
         return self._clock.now()
 
-    async def run(self, first_spawner: SpawnerProcess | None = None) -> None:
+    async def run(self, first_spawner: StartedProcess | None = None) -> None:
         """Run until everything has been told to stop and has stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, lambda: self._do(self._plan.stop(self._now())))
@@ -165,7 +165,7 @@ class Supervisor:
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
         self._guard.start()
-        self._loop.call_later(self._settings.hang.look_interval_s, self._look)
+        self._look()
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -175,12 +175,14 @@ class Supervisor:
             await self._server.stop()
             self._restarts.remove()
         finally:
+            if self._looking is not None:
+                self._looking.cancel()
             self._looker.close()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
 
-    def _start_spawner(self, started: SpawnerProcess | None = None) -> None:
+    def _start_spawner(self, started: StartedProcess | None = None) -> None:
         self._spawner.start(started)
         self._do(self._plan.spawner_started(self._now()))
 
@@ -248,9 +250,7 @@ class Supervisor:
 
     def _entry(self, name: str) -> DirectoryEntry:
         entry = self._plan.entry(name)
-        known: dict[str, Any] = {}
-        if name in self._health:
-            known["health"] = self._health[name].health
+        known: dict[str, Any] = {"health": self._health.of(name)}
         if entry.epoch:
             known["endpoint"] = endpoint(self._run_folder.folder, name, entry.epoch)
         return entry.model_copy(update=known)
@@ -321,35 +321,32 @@ class Supervisor:
 
     def _look(self) -> None:
         """Look at every process, and see to those that hang or need too much memory."""
+        # First: whatever one look meets, the next one comes.
+        self._looking = self._loop.call_later(self._settings.hang.look_interval_s, self._look)
         running = [
             (f"{name}.{child.epoch}", child.pid)
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
-        seen = self._looker.look(running)
-        for key, hung in self._watchman.look(self._now(), seen):
+        now, seen = self._now(), self._looker.look(running)
+        for key, hung in self._watchman.look(now, seen):
             name, _, epoch = key.partition(".")
-            self._do(self._plan.hung(name, epoch, hung, self._now()))
+            self._do(self._plan.hung(name, epoch, hung, now))
         for key, look, _ in seen:
             name, _, epoch = key.partition(".")
-            ceiling = self._settings.actors[name].memory_mib
-            if ceiling is not None and look.rss_bytes > ceiling * 2**20:
-                self._do(self._plan.too_large(name, epoch, look.rss_bytes, self._now()))
-        self._tell_health()
-        self._loop.call_later(self._settings.hang.look_interval_s, self._look)
+            if effects := self._plan.has_memory(name, epoch, look.rss_bytes, now):
+                self._do(effects)
+        self._tell_health(now)
 
-    def _tell_health(self) -> None:
+    def _tell_health(self, now: float) -> None:
         """Tell everybody of each actor whose health is another one now."""
-        before = self._health
-        self._health = self._reporter.verdicts(self._now(), self._plan.children)
-        for name, verdict in self._health.items():
-            was = before[name].health if name in before else Health.HEALTHY
-            if verdict.health is not was:
-                self._watchers.changed(name)
-                why = f": {verdict.reason}" if verdict.reason else ""
-                text = f"{name} is {verdict.health.value}{why}"
-                data = {"health": verdict.health.value, "was": was.value}
-                self._tell(Happened(what="health.changed", actor=name, text=text, data=data))
+        verdicts = self._reporter.verdicts(now, self._plan.children)
+        for name, was in self._health.changes(verdicts):
+            self._watchers.changed(name)
+            health, reason = verdicts[name].health.value, verdicts[name].reason
+            text = f"{name} is {health}{f': {reason}' if reason else ''}"
+            data = {"health": health, "was": was.value}
+            self._tell(Happened(what="health.changed", actor=name, text=text, data=data))
 
     # --- what actors say --------------------------------------------------------------------
 
@@ -438,7 +435,7 @@ def _open_log(settings: Settings) -> None:
         ) from None
 
 
-async def _run(settings: Settings, lineage: Lineage, first_spawner: SpawnerProcess) -> None:
+async def _run(settings: Settings, lineage: Lineage, first_spawner: StartedProcess) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         _open_log(settings)

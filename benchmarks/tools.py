@@ -16,7 +16,7 @@ from pathlib import Path
 
 from actors.tool_user.limits import Limits
 from actors.tool_user.runner import Runner
-from actors.tool_user.server import ServerProcess, fork_server
+from actors.tool_user.server import fork_tools
 from actors.tool_user.tools.calculator import calculator
 from benchmarks.harness import (
     Figure,
@@ -27,6 +27,7 @@ from benchmarks.harness import (
     show_figures,
     show_table,
 )
+from supervision.forking import StartedProcess
 
 EXPRESSION = "17.5 % of 2,340"
 CALLS = 50
@@ -52,7 +53,7 @@ def round_of(call: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[Turn]
     return turn
 
 
-async def measure(options: Options, server: ServerProcess | None) -> dict[str, list[Turn]]:
+async def measure(options: Options, server: StartedProcess | None) -> dict[str, list[Turn]]:
     """The rounds of both."""
     with tempfile.TemporaryDirectory(prefix="noyau-") as folder:
         runner = Runner([], Limits(), Path(folder) / "scratch")
@@ -100,4 +101,4 @@ def report(turns: dict[str, list[Turn]]) -> None:
 if __name__ == "__main__":
     chosen = parse_arguments(__doc__, runs=15, quick_runs=7)
     # Forked off a process that has no thread yet and all libraries, as in the tool user itself.
-    report(asyncio.run(measure(chosen, fork_server([]))))
+    report(asyncio.run(measure(chosen, fork_tools([]))))

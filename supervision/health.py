@@ -6,7 +6,7 @@ and from what the actor counts (failures in a row and of late, how late its even
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from configs.schema import Settings
@@ -79,3 +79,24 @@ def judge_system(verdicts: Iterable[tuple[str, Verdict]]) -> Verdict:
     if len(bad) == len(parts) and all(v.health is Health.UNHEALTHY for _, v in bad):
         return Verdict(Health.UNHEALTHY, reason)
     return Verdict(Health.DEGRADED, reason)
+
+
+class HealthBoard:
+    """The health of everybody as it was last told, and what is another one now."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Verdict] = {}
+
+    def of(self, name: str) -> Health:
+        """As it was last told; healthy where nothing was told yet."""
+        return self._told[name].health if name in self._told else Health.HEALTHY
+
+    def changes(self, verdicts: Mapping[str, Verdict]) -> list[tuple[str, Health]]:
+        """Those whose health is another one than was told, and what it was; told from now on."""
+        changed = [
+            (name, self.of(name))
+            for name, verdict in verdicts.items()
+            if verdict.health is not self.of(name)
+        ]
+        self._told = dict(verdicts)
+        return changed

@@ -284,11 +284,13 @@ class Plan:
             *self._tell_to_stop(child, now, self._settings.hang.term_s),
         ]
 
-    def too_large(self, name: str, epoch: str, rss_bytes: int, now: float) -> list[Effect]:
-        """It has more memory than its ceiling allows: it is drained and started again, before the
+    def has_memory(self, name: str, epoch: str, rss_bytes: int, now: float) -> list[Effect]:
+        """It has so much memory. Above its ceiling it is drained and started again, before the
         kernel kills whom it likes."""
         child, entry = self.children[name], self._settings.actors[name]
         if child.epoch != epoch or not child.serves or entry.memory_mib is None:
+            return []
+        if rss_bytes <= entry.memory_mib * 2**20:
             return []
         child.ended_for = (
             f"needed {rss_bytes / 2**20:.0f} MiB of memory, more than its {entry.memory_mib:g}"

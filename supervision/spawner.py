@@ -15,7 +15,6 @@ import importlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from typing import Any
 import msgpack
 
 from protocol.errors import InternalError
+from supervision.forking import StartedProcess, exec_server, fork_server
 from supervision.forkserver import serve
 
 PRELOAD = ("zmq", "zmq.utils.monitor", "asyncio", "actors.kernel.host")
@@ -67,20 +67,6 @@ class SpawnerEvents:
     """The spawner itself is gone; its processes die with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnerProcess:
-    """A spawner that was started, and our end of its socket."""
-
-    pid: int
-    channel: socket.socket
-
-
-def _channel() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, theirs
-
-
 def _send(channel: socket.socket, packet: bytes, secret: bytes) -> None:
     """Send it, with a pipe that holds the secret where there is one."""
     if not secret:
@@ -95,41 +81,18 @@ def _send(channel: socket.socket, packet: bytes, secret: bytes) -> None:
         os.close(writing)
 
 
-def fork_spawner() -> SpawnerProcess:
+def fork_spawner() -> StartedProcess:
     """Fork a spawner off this process. Raises `InternalError` when it has threads already."""
     if threading.active_count() != 1:
         raise InternalError("a process with threads cannot be forked safely")
     for module in PRELOAD:
         importlib.import_module(module)
-    supervisor = os.getpid()
-    ours, theirs = _channel()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            serve(theirs, supervisor)
-        finally:
-            # A fork must never return into its parent's code, whatever was raised.
-            os._exit(71)
-    theirs.close()
-    return SpawnerProcess(pid, ours)
+    return fork_server(serve)
 
 
-def exec_spawner() -> SpawnerProcess:
+def exec_spawner() -> StartedProcess:
     """Start a spawner in a fresh Python."""
-    ours, theirs = _channel()
-    with theirs:
-        # 3 in the child, whatever its number is here: every other descriptor is closed by exec.
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "supervision.forkserver", "3", str(os.getpid()), *PRELOAD],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-            ],
-        )
-    return SpawnerProcess(pid, ours)
+    return exec_server(["-m", "supervision.forkserver"], PRELOAD, os.environ)
 
 
 class Spawner:
@@ -149,7 +112,7 @@ class Spawner:
         """Its process, while there is one."""
         return self._pid
 
-    def start(self, started: SpawnerProcess | None = None) -> None:
+    def start(self, started: StartedProcess | None = None) -> None:
         """Take over a spawner that was started, or start one. It says `ready` when it has
         imported what actors need."""
         if self._pid is not None:

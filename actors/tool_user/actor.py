@@ -21,7 +21,7 @@ from actors.tool_user.limits import Limits
 from actors.tool_user.results import NoJson, Shaped, shape
 from actors.tool_user.runner import Runner
 from actors.tool_user.running import remove_folder
-from actors.tool_user.server import ServerProcess, fork_server
+from actors.tool_user.server import fork_tools
 from actors.tool_user.tool import Tool
 from configs.actor_settings import ToolSettings
 from configs.incarnation import Incarnation
@@ -37,6 +37,7 @@ from protocol.messages.tool_user import (
     ToolResult,
     Tools,
 )
+from supervision.forking import StartedProcess
 
 
 class ToolUser(Actor):
@@ -45,7 +46,7 @@ class ToolUser(Actor):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._options = self.options(ToolSettings)
-        self._started: ServerProcess | None = surroundings.prepared
+        self._started: StartedProcess | None = surroundings.prepared
         self._catalogue = Catalogue()
         self._limits = Limits(
             cpu_s=self._options.cpu_s,
@@ -61,10 +62,10 @@ class ToolUser(Actor):
         self._similar = SimilarTools(self.caller, lambda: texts_of(self._catalogue))
 
     @classmethod
-    def prepare(cls, incarnation: Incarnation) -> ServerProcess | None:
+    def prepare(cls, incarnation: Incarnation) -> StartedProcess | None:
         """Fork the process that runs tools: before there is anything that tools must not have."""
         options = options_of(incarnation, ToolSettings)
-        return fork_server(options.folders)
+        return fork_tools(options.folders)
 
     async def on_start(self) -> None:
         """Import the tools, here for what they say of themselves, and in the fork server to run."""

@@ -21,8 +21,9 @@ from actors.tool_user.limits import Limits
 from actors.tool_user.orders import Order, read_report
 from actors.tool_user.results import Shaped
 from actors.tool_user.running import Running
-from actors.tool_user.server import ForkServer, ServerProcess, exec_server
+from actors.tool_user.server import ForkServer, exec_tools
 from protocol.errors import Cancelled, DeadlineExceeded, Overloaded, ToolFailed
+from supervision.forking import StartedProcess
 
 START_S = 30.0
 """From exec to every tool imported: a quarter of a second warm, ten from a cold, slow disk."""
@@ -62,7 +63,7 @@ class Runner:
         """The fork server's pid, where there is one."""
         return None if self._server is None or self._server.lost else self._server.pid
 
-    def start(self, started: ServerProcess | None = None) -> None:
+    def start(self, started: StartedProcess | None = None) -> None:
         """Take over a fork server that was started, or start one ahead of the first call. Returns
         at once."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,9 +135,9 @@ class Runner:
             server.calls.pop(key, None)
         self._open.discard(key)
 
-    def _live_server(self, started: ServerProcess | None = None) -> ForkServer:
+    def _live_server(self, started: StartedProcess | None = None) -> ForkServer:
         if self._server is None or self._server.lost:
-            self._server = server = ForkServer(started or exec_server(self._folders))
+            self._server = server = ForkServer(started or exec_tools(self._folders))
             watch = asyncio.create_task(self._replace(server))
             self._burials.add(watch)
             watch.add_done_callback(self._burials.discard)

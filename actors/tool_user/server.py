@@ -15,80 +15,43 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors.tool_user.forkserver import serve
 from actors.tool_user.running import Running
 from protocol.errors import ToolFailed
+from supervision.forking import StartedProcess, exec_server, fork_server
 
 
-@dataclass(frozen=True, slots=True)
-class ServerProcess:
-    """A fork server that was started, and our end of its socket."""
-
-    pid: int
-    channel: socket.socket
-
-
-def _channel() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, theirs
-
-
-def fork_server(folders: Sequence[Path]) -> ServerProcess | None:
+def fork_tools(folders: Sequence[Path]) -> StartedProcess | None:
     """Fork one off this process, which must have one thread; None when there can be none."""
-    ours, theirs = _channel()
-    tool_user = os.getpid()
     try:
-        pid = os.fork()
+        return fork_server(lambda channel, tool_user: serve(channel, tool_user, folders))
     except OSError:
-        ours.close()
-        theirs.close()
         return None
-    if pid == 0:
-        try:
-            ours.close()
-            serve(theirs, tool_user, folders)
-        finally:
-            # A fork must never return into its parent's code, whatever was raised.
-            os._exit(71)
-    theirs.close()
-    return ServerProcess(pid, ours)
 
 
-def exec_server(folders: Sequence[Path]) -> ServerProcess:
+def exec_tools(folders: Sequence[Path]) -> StartedProcess:
     """Start one in a fresh Python. Raises `ToolFailed`."""
-    ours, theirs = _channel()
     path = [str(Path(one).absolute()) for one in sys.path]
-    with theirs:
-        try:
-            # 3 in the child, whatever its number is here: all others are closed by exec or by it.
-            pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-P", "-m", "actors.tool_user.forkserver", "3", str(os.getpid()),
-                 *map(str, folders)],
-                # Nothing else of the environment, which may hold keys: tools could read it.
-                {"PYTHONPATH": os.pathsep.join(path)},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                ],
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise ToolFailed(
-                f"the process that starts tools cannot be started: {error.strerror}", kind="lost"
-            ) from None
-    return ServerProcess(pid, ours)
+    try:
+        return exec_server(
+            ["-P", "-m", "actors.tool_user.forkserver"],
+            [str(one) for one in folders],
+            # Nothing else of the environment, which may hold keys: tools could read it.
+            {"PYTHONPATH": os.pathsep.join(path)},
+        )
+    except OSError as error:
+        raise ToolFailed(
+            f"the process that starts tools cannot be started: {error.strerror}", kind="lost"
+        ) from None
 
 
 class ForkServer:
     """The event loop's end of one fork server process."""
 
-    def __init__(self, started: ServerProcess) -> None:
+    def __init__(self, started: StartedProcess) -> None:
         self._loop = asyncio.get_running_loop()
         self.calls: dict[str, Running] = {}
         """Those that it has, or is about to have, processes for."""

@@ -10,7 +10,7 @@ from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity
 from supervision.child import Child, ChildState
 from supervision.failures import Failures
-from supervision.health import Verdict, judge, judge_system
+from supervision.health import HealthBoard, Verdict, judge, judge_system
 from supervision.restart import RestartPolicy
 from tests.support.planning import settings_of
 
@@ -154,3 +154,15 @@ def test_an_event_loop_that_is_late_makes_an_actor_degraded() -> None:
     assert judge(it, 100.5, SETTINGS) == GOOD
     it.counters = Counters(loop_lag_ms=1500.0)
     assert judge(it, 100.5, SETTINGS) == Verdict(Health.DEGRADED, "its event loop was 1.5 s late")
+
+
+def test_a_change_of_health_is_found_once_with_what_it_was() -> None:
+    board = HealthBoard()
+    assert board.changes({"a": GOOD, "b": GOOD}) == []
+    assert board.changes({"a": BAD, "b": GOOD}) == [("a", Health.HEALTHY)]
+    assert board.changes({"a": BAD, "b": GOOD}) == []
+    assert board.of("a") is Health.UNHEALTHY
+    assert board.changes({"a": SO_SO, "b": BAD}) == [
+        ("a", Health.UNHEALTHY), ("b", Health.HEALTHY),
+    ]  # fmt: skip
+    assert board.of("nobody") is Health.HEALTHY

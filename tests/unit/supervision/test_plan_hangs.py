@@ -122,25 +122,26 @@ def limited(memory_mib: float | None, **sections: Any) -> PlanDriver:
 
 def test_one_that_needs_too_much_memory_is_drained_and_started_again() -> None:
     driver = limited(500)
-    effects = driver.plan.too_large("a", driver.epoch("a"), 612 * MIB, driver.now)
+    assert driver.plan.has_memory("a", driver.epoch("a"), 500 * MIB, driver.now) == []
+    effects = driver.plan.has_memory("a", driver.epoch("a"), 612 * MIB, driver.now)
     assert signals(effects) == [("a", signal.SIGTERM)]
     assert told(effects) == ["actor.too_large"]
     assert driver.state("a") is ChildState.STOPPING
-    assert driver.plan.too_large("a", driver.epoch("a"), 612 * MIB, driver.now) == []
+    assert driver.plan.has_memory("a", driver.epoch("a"), 612 * MIB, driver.now) == []
     assert spawns(driver.crash("a", CLEAN)) == ["a"]
     assert driver.plan.children["a"].last_exit == "needed 612 MiB of memory, more than its 500"
 
 
 def test_without_a_ceiling_nobody_is_too_large() -> None:
     driver = limited(None)
-    assert driver.plan.too_large("a", driver.epoch("a"), 10**12, driver.now) == []
+    assert driver.plan.has_memory("a", driver.epoch("a"), 10**12, driver.now) == []
 
 
 def test_one_that_is_too_large_again_and_again_is_given_up() -> None:
     loop = {"max_restarts": 2, "window_s": 60, "backoff_first_s": 1, "backoff_max_s": 1}
     driver = limited(1, restart=loop)
     for _ in range(3):
-        driver.plan.too_large("a", driver.epoch("a"), 2 * MIB, driver.now)
+        driver.plan.has_memory("a", driver.epoch("a"), 2 * MIB, driver.now)
         driver.crash("a", CLEAN)
         driver.advance(1)
         if driver.state("a") is ChildState.SPAWNING:
