@@ -12,9 +12,8 @@ from configs.fields import RESERVED_NAMES
 from configs.layers import SettingProblem
 from configs.load import load_settings
 from configs.paths import EPOCH_CHARACTERS, prepare_run_folder
-from configs.schema import (
-    ACTOR_SETTINGS,
-    ActorEntry,
+from configs.schema import ACTOR_SETTINGS, ActorEntry, Settings
+from configs.sections import (
     DataSettings,
     DeviceSettings,
     HangSettings,
@@ -24,7 +23,6 @@ from configs.schema import (
     QuerySettings,
     RestartSettings,
     RunSettings,
-    Settings,
     SupervisorSettings,
 )
 

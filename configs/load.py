@@ -33,12 +33,12 @@ from configs.layers import (
     parse_file,
 )
 from configs.report import Reporter
-from configs.schema import (
+from configs.schema import Settings
+from configs.sections import (
     HangSettings,
     HealthSettings,
     QuerySettings,
     RestartSettings,
-    Settings,
     SupervisorSettings,
 )
 from protocol.endpoints import xdg_run_folder

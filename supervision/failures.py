@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from configs.schema import HealthSettings
+from configs.sections import HealthSettings
 from protocol.lifecycle import Health
 from protocol.messages.actor import Counters
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from configs.schema import HangSettings
+from configs.sections import HangSettings
 from protocol.signs import Doing, Signs
 
 STOPPED_LOOKS = 2

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.schema import RestartSettings
+from configs.sections import RestartSettings
 from protocol.backoff import Backoff
 
 SETUP_EXIT_CODE = 78

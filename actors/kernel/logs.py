@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from configs.schema import LogSettings
+from configs.sections import LogSettings
 from protocol.context import CURRENT
 from protocol.envelope import NO_ID
 

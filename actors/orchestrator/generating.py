@@ -22,7 +22,7 @@ from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.choice import Losses, choose
 from actors.orchestrator.history import History
 from actors.orchestrator.slots import Slots
-from configs.schema import QuerySettings
+from configs.sections import QuerySettings
 from protocol.backoff import Backoff
 from protocol.caller import Caller
 from protocol.clock import Clock

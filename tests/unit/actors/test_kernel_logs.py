@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from actors.kernel.logs import log_to
-from configs.schema import LogSettings
+from configs.sections import LogSettings
 
 SMALL = LogSettings(max_file_mib=0.01, kept_files=2)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import HealthSettings
+from configs.sections import HealthSettings
 from protocol.lifecycle import Health
 from protocol.messages.actor import Counters
 from supervision.failures import Failures

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from configs.schema import HangSettings
+from configs.sections import HangSettings
 from protocol.signs import Doing, Signs
 from supervision.hangs import Hung, Look, Watchman
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from configs.schema import RestartSettings
+from configs.sections import RestartSettings
 from supervision.restart import Again, Decision, Exit, GiveUp, RestartPolicy, StayStopped
 
 Kind = Literal["permanent", "transient", "temporary"]

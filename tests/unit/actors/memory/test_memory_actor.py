@@ -15,7 +15,8 @@ from actors.memory import Memory
 from actors.memory.embedder import Embedder
 from actors.memory.vectors import ExactIndex, UsearchIndex
 from configs.incarnation import Incarnation
-from configs.schema import DataSettings, QuerySettings, Settings
+from configs.schema import Settings
+from configs.sections import DataSettings, QuerySettings
 from protocol.caller import Caller
 from protocol.clock import ManualClock
 from protocol.errors import (

@@ -1,0 +1,315 @@
+"""The sections of the settings for the system as a whole; see `schema.py` for the rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from configs.fields import LocalPath, Section, default_data_folder
+from configs.profiles import WantedProfile
+from protocol.endpoints import xdg_run_folder
+
+
+class RunSettings(Section):
+    """Where the sockets of the running processes are."""
+
+    folder: LocalPath = Field(
+        default_factory=xdg_run_folder,
+        description="Folder of the sockets, kept private (0700). $XDG_RUNTIME_DIR/noyau, because "
+        "that folder is per user and emptied at logout; else /tmp/noyau-<uid>, which is short "
+        "enough for a local socket.",
+    )
+
+
+class DataSettings(Section):
+    """Where everything that outlives a run is."""
+
+    folder: LocalPath = Field(
+        default_factory=default_data_folder,
+        description="Folder of assets, databases and logs. $XDG_DATA_HOME/noyau, else "
+        "~/.local/share/noyau: where desktop systems expect a program's data.",
+    )
+
+    @property
+    def assets_folder(self) -> Path:
+        """Model files and other verified assets."""
+        return self.folder / "assets"
+
+    @property
+    def logs_folder(self) -> Path:
+        """One log file for each process."""
+        return self.folder / "logs"
+
+
+class LogSettings(Section):
+    """How much of the logs is kept."""
+
+    max_file_mib: float = Field(
+        10,
+        ge=0.01,
+        le=100_000,
+        description="Size in MiB at which a log file is put aside and a new one begun. 10: some "
+        "ten thousand lines, which any editor opens.",
+    )
+    kept_files: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Files of each process that are kept when they have been put aside. 3: weeks "
+        "of a quiet system, and no disk that fills up with a noisy one.",
+    )
+
+
+class DeviceSettings(Section):
+    """What is expected of this machine."""
+
+    profile: WantedProfile = Field(
+        "auto",
+        description="full: a GPU and the CPU; lite: the CPU alone; micro: no language model, "
+        "answers come from tools and memory. auto, because memory, cores and accelerator can be "
+        "looked at: micro below 1 GiB of memory, full where the GPU engine finds a GPU that it "
+        "can use and there are two cores, else lite.",
+    )
+
+
+class SupervisorSettings(Section):
+    """How processes are started, watched and stopped."""
+
+    heartbeat_interval_s: float = Field(
+        0.25,
+        ge=0.01,
+        le=60,
+        description="Seconds between two heartbeats of an actor. 0.25: a person sees a change of "
+        "health at once, and four small messages a second cost nothing.",
+    )
+    heartbeat_missed_after_s: float = Field(
+        2.0,
+        ge=0.05,
+        le=600,
+        description="Age in seconds of the last heartbeat after which an actor is shown as "
+        "unhealthy. 2: eight missed in a row, more than a busy machine delays them.",
+    )
+    start_timeout_s: float = Field(
+        20,
+        ge=0.1,
+        le=3600,
+        description="Seconds from spawn to an actor's first hello, before it loads anything. 20: "
+        "importing the libraries takes a second warm, and ten from a cold, slow disk. Loading a "
+        "model comes after the hello and has no limit.",
+    )
+    drain_timeout_s: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="Seconds an actor has from SIGTERM to SIGKILL to finish or hand back its "
+        "work. 5: below the 10 that service managers commonly give the whole program.",
+    )
+    spawn_timeout_s: float = Field(
+        3,
+        ge=0.1,
+        le=600,
+        description="Seconds within which the spawner must answer before it is replaced. 3: a "
+        "fork takes milliseconds, so this is already a stopped or lost process.",
+    )
+
+
+class HealthSettings(Section):
+    """When an actor that runs counts as degraded or unhealthy."""
+
+    window_s: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds that failures are remembered for. 30: long enough for a rate that "
+        "means something, short enough that what was mended shows within a minute.",
+    )
+    min_calls: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Requests within the window below which no error rate counts. 10: with fewer, "
+        "a single failure would be a tenth.",
+    )
+    failures_in_a_row: int = Field(
+        3,
+        ge=1,
+        le=1_000_000,
+        description="Failures in a row that make an actor unhealthy. 3: one may be chance, two bad "
+        "luck.",
+    )
+    degraded_error_rate: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of failed requests, without unit, from which on an actor is degraded. "
+        "0.1: users notice one failure in ten.",
+    )
+    unhealthy_error_rate: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Share of failed requests, without unit, above which an actor is unhealthy. "
+        "0.2: at one in five it is better not asked where there is another.",
+    )
+    loop_lag_s: float = Field(
+        1,
+        ge=0.001,
+        le=3600,
+        description="Seconds that an event loop may be late before the actor is degraded. 1: "
+        "people notice it, and a busy machine stays below.",
+    )
+
+
+class HangSettings(Section):
+    """When a process that lives but does not get on is taken for hung, and ended."""
+
+    look_interval_s: float = Field(
+        0.1,
+        ge=0.01,
+        le=10,
+        description="Seconds between two looks at every process. 0.1: a process that was stopped "
+        "is back within half a second, and a look costs some microseconds.",
+    )
+    idle_s: float = Field(
+        5,
+        ge=0.1,
+        le=3600,
+        description="Seconds that the event loop of an actor may stand still while it waits for "
+        "work. 5: it turns four times a second, and a busy machine delays it by one at most.",
+    )
+    loading_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that a loading actor may show no sign: no turn of its loop, no "
+        "progress, no page of memory touched for the first time. 120: reading a large model from "
+        "a slow disk touches pages all the time.",
+    )
+    working_s: float = Field(
+        120,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that work may not get on while it computes. 120: a step of a large "
+        "model on a slow CPU, a batch of its prompt, takes some tens of seconds.",
+    )
+    stuck_s: float = Field(
+        15,
+        ge=0.1,
+        le=86_400,
+        description="Seconds that work may not get on while it does not compute either, or the "
+        "event loop may stand still meanwhile. 15: who works neither waits nor sleeps for so "
+        "long, and all that computes lets the loop turn.",
+    )
+    term_s: float = Field(
+        0.5,
+        ge=0,
+        le=3600,
+        description="Seconds from SIGTERM to SIGKILL for a process that hangs. 0.5: one whose loop "
+        "turns hands back what it works on at once, any other will not react at all.",
+    )
+
+
+class RestartSettings(Section):
+    """When a process that died is started again, and when no longer (restart intensity)."""
+
+    backoff_first_s: float = Field(
+        0.1,
+        ge=0.001,
+        le=3600,
+        description="Seconds before the second restart in a row; the first is immediate. 0.1: "
+        "long enough not to spin, too short to be noticed.",
+    )
+    backoff_factor: float = Field(
+        2,
+        ge=1,
+        le=10,
+        description="How many times longer each further wait is. 2: the usual doubling, which "
+        "reaches the longest wait in seven steps.",
+    )
+    backoff_max_s: float = Field(
+        10,
+        ge=0.001,
+        le=3600,
+        description="Longest wait in seconds. 10: whoever has mended the cause does not want to "
+        "wait longer for the next try.",
+    )
+    stable_s: float = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="Seconds an incarnation must have been READY to count as stable, so that its "
+        "next restart is immediate again. 1: a crash at load shows itself earlier.",
+    )
+    max_restarts: int = Field(
+        8,
+        ge=0,
+        le=10_000,
+        description="Restarts allowed within the window; one more and the actor is `failed`. 8: "
+        "repeated kills by a test or a tight memory limit pass, a crash loop does not.",
+    )
+    window_s: float = Field(
+        30,
+        ge=0.1,
+        le=86_400,
+        description="Length in seconds of the window in which restarts are counted. 30: longer "
+        "than eight restarts with the default backoff take to be seen as one crash loop.",
+    )
+
+
+class LimitSettings(Section):
+    """Bounds of what one peer may send or hold open."""
+
+    max_frame_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=64 * 1024,
+        le=1024 * 1024 * 1024,
+        description="Largest frame in bytes that a process accepts. 8 MiB: any prompt fits many "
+        "times over, and a wrong length cannot exhaust memory.",
+    )
+    max_open_conversations_per_peer: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Open requests and streams one peer may hold at one actor. 1024: a busy "
+        "gateway stays far below it, a leaking client is stopped.",
+    )
+
+
+class QuerySettings(Section):
+    """What a query gets when it does not say otherwise."""
+
+    deadline_s: float = Field(
+        120,
+        ge=0.01,
+        le=86_400,
+        description="Default deadline of a query in seconds. 120: a long answer of a small model "
+        "on a slow CPU fits, a forgotten query does not hold a slot all day.",
+    )
+    max_continuations: int = Field(
+        16,
+        ge=0,
+        le=1000,
+        description="Engine deaths one answer survives by being continued. 16: past the restart "
+        "intensity the engine is `failed` anyway, so more would only hide a crash loop.",
+    )
+    max_waiting: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="Queries that may wait for an engine slot; the next one is refused with "
+        "`overloaded`. 100: more than that would mostly miss their deadline while waiting.",
+    )
+    abandoned_after_s: float = Field(
+        30,
+        ge=0,
+        le=86_400,
+        description="Seconds that the clients of a dead orchestrator have to come back for their "
+        "answers; then what was accepted of them is ended. 30: they are back within one, and "
+        "wait for a supervisor that is gone for 15.",
+    )
+    engines: list[str] = Field(
+        default_factory=lambda: ["gpu_engine", "cpu_engine"],
+        description="Names of the engine actors, tried in this order. The GPU engine first, "
+        "because it is faster where there is a GPU; the CPU engine runs on every machine.",
+    )
