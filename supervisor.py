@@ -28,7 +28,6 @@ from actors.kernel.logs import log_to
 from actors.kernel.request import Request
 from actors.kernel.serving import Server
 from configs import DeviceSettings, Settings, load_settings, prepare_run_folder
-from configs.incarnation import Incarnation
 from configs.machine import this_machine
 from configs.profiles import at_start
 from protocol.clock import MonotonicClock
@@ -56,9 +55,15 @@ from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
 from supervision.forking import StartedProcess
 from supervision.guarded import GuardKeeper, Lineage
-from supervision.hangs import Watchman
+from supervision.hangs import Hung
 from supervision.health import HealthBoard
-from supervision.looking import Looker
+from supervision.incarnations import (
+    IncarnationEvents,
+    Incarnations,
+    key_of,
+    name_and_epoch,
+)
+from supervision.lookout import Lookout, LookoutEvents
 from supervision.plan import (
     AllStopped,
     Effect,
@@ -78,12 +83,10 @@ from supervision.runfolder import RunFolder
 from supervision.spawner import (
     Spawner,
     SpawnerEvents,
-    SpawnOrder,
     fork_spawner,
 )
 from supervision.watchers import Watchers
 
-ACTOR_MAIN = "actors.kernel.host:run"
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_SETUP = 78
@@ -112,38 +115,43 @@ class Supervisor:
         self._run_folder = run_folder
         self._lineage = lineage
         self._boot = secrets.token_hex(4)
-        self._secret = secrets.token_bytes(32)
+        secret = secrets.token_bytes(32)
         self._loop = asyncio.get_running_loop()
         self._clock = MonotonicClock()
         self._began = self._clock.now()
         self._restarts = RestartsFile(run_folder.folder)
         counts = inherited(self._restarts.read(), [*settings.actors, SPAWNER], lineage.restarts)
         self._plan = Plan(settings, self._boot, counts)
-        self._pidfds: dict[str, int] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
         self._failure: SpawnerFailed | None = None
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
         self._health = HealthBoard()
-        self._watchman = Watchman(settings.hang)
-        self._looker = Looker(run_folder.folder)
-        self._looking: asyncio.TimerHandle | None = None
+        self._lookout = Lookout(
+            settings.hang, run_folder.folder, self._now, self._running,
+            LookoutEvents(
+                hangs=self._on_hang, has_memory=self._on_memory, looked=self._tell_health
+            ),
+        )  # fmt: skip
         self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
         self._spawner = Spawner(
             SpawnerEvents(
                 ready=self._on_spawner_ready,
-                spawned=self._on_spawned,
+                spawned=self._on_process,
                 failed=self._on_spawn_failed,
                 ended=self._on_ended,
                 preloaded=self._on_preloaded,
                 died=self._on_spawner_died,
             )
         )
+        self._incarnations = Incarnations(
+            self._spawner, secret, IncarnationEvents(spawned=self._on_spawned, died=self._on_died)
+        )
         self._server = Server(
-            self, name="supervisor", epoch=self._boot, secret=self._secret, clock=self._clock,
+            self, name="supervisor", epoch=self._boot, secret=secret, clock=self._clock,
             codec=Codec(settings.limits.max_frame_bytes),
             max_open_per_peer=settings.limits.max_open_conversations_per_peer,
         )  # fmt: skip
@@ -165,7 +173,7 @@ class Supervisor:
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
         self._guard.start()
-        self._look()
+        self._lookout.start()
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
             await self._done.wait()
@@ -175,9 +183,7 @@ class Supervisor:
             await self._server.stop()
             self._restarts.remove()
         finally:
-            if self._looking is not None:
-                self._looking.cancel()
-            self._looker.close()
+            self._lookout.stop()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
@@ -192,9 +198,9 @@ class Supervisor:
         for effect in effects:
             match effect:
                 case Spawn(name, epoch):
-                    self._spawn(name, epoch)
+                    self._incarnations.spawn(self._settings, name, epoch)
                 case Signal(name, epoch, number):
-                    self._signal(f"{name}.{epoch}", number)
+                    self._incarnations.signal(name, epoch, number)
                 case Publish(name):
                     self._watchers.changed(name)
                 case Forget(name, epoch):
@@ -226,28 +232,6 @@ class Supervisor:
                 max(0.0, at - self._now()), lambda: self._do(self._plan.tick(self._now()))
             )
 
-    def _spawn(self, name: str, epoch: str) -> None:
-        entry = self._settings.actors[name]
-        spec = Incarnation(
-            name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
-            settings=self._settings,
-        )  # fmt: skip
-        self._spawner.order(
-            SpawnOrder(
-                f"{name}.{epoch}", name, ACTOR_MAIN, spec.model_dump(mode="json"), self._secret,
-                str(spec.output_path),
-            )
-        )  # fmt: skip
-
-    def _signal(self, key: str, number: signal.Signals) -> None:
-        pidfd = self._pidfds.get(key)
-        if pidfd is not None:
-            try:
-                signal.pidfd_send_signal(pidfd, number)
-            except ProcessLookupError:
-                # It ended between the decision and now; its pidfd says so next.
-                return
-
     def _entry(self, name: str) -> DirectoryEntry:
         entry = self._plan.entry(name)
         known: dict[str, Any] = {"health": self._health.of(name)}
@@ -278,26 +262,21 @@ class Supervisor:
         else:
             log.info("preloaded", class_path=class_path)
 
-    def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
-        self._pidfds[key] = pidfd
-        self._loop.add_reader(pidfd, self._on_pidfd, key)
-        name, _, epoch = key.partition(".")
+    def _on_process(self, key: str, pid: int, pidfd: int) -> None:
+        self._incarnations.take(key, pid, pidfd)
+
+    def _on_spawned(self, name: str, epoch: str, pid: int) -> None:
         self._do(self._plan.spawned(name, epoch, pid, self._now()))
 
-    def _on_pidfd(self, key: str) -> None:
-        """The kernel says that a process ended."""
-        pidfd = self._pidfds.pop(key)
-        self._loop.remove_reader(pidfd)
-        os.close(pidfd)
-        name, _, epoch = key.partition(".")
+    def _on_died(self, name: str, epoch: str) -> None:
         self._do(self._plan.died(name, epoch, self._now()))
 
     def _on_spawn_failed(self, key: str, reason: str) -> None:
-        name, _, epoch = key.partition(".")
+        name, epoch = name_and_epoch(key)
         self._do(self._plan.spawn_failed(name, epoch, reason, self._now()))
 
     def _on_ended(self, key: str, status: int, swept: int) -> None:
-        name, _, epoch = key.partition(".")
+        name, epoch = name_and_epoch(key)
         if swept:
             log.info("descendants_killed", subject=name, epoch=epoch, count=swept)
         self._do(self._plan.ended(name, epoch, Exit.from_status(status), self._now()))
@@ -319,28 +298,25 @@ class Supervisor:
                 self._failure = SpawnerFailed(f"the spawner is given up: {verdict.reason}")
                 self._done.set()
 
-    def _look(self) -> None:
-        """Look at every process, and see to those that hang or need too much memory."""
-        # First: whatever one look meets, the next one comes.
-        self._looking = self._loop.call_later(self._settings.hang.look_interval_s, self._look)
-        running = [
-            (f"{name}.{child.epoch}", child.pid)
+    # --- what is seen of processes --------------------------------------------------------
+
+    def _running(self) -> list[tuple[str, int]]:
+        return [
+            (key_of(name, child.epoch), child.pid)
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
-        now, seen = self._now(), self._looker.look(running)
-        for key, hung in self._watchman.look(now, seen):
-            name, _, epoch = key.partition(".")
-            self._do(self._plan.hung(name, epoch, hung, now))
-        for key, look, _ in seen:
-            name, _, epoch = key.partition(".")
-            if effects := self._plan.has_memory(name, epoch, look.rss_bytes, now):
-                self._do(effects)
-        self._tell_health(now)
 
-    def _tell_health(self, now: float) -> None:
+    def _on_hang(self, name: str, epoch: str, hung: Hung) -> None:
+        self._do(self._plan.hung(name, epoch, hung, self._now()))
+
+    def _on_memory(self, name: str, epoch: str, rss_bytes: int) -> None:
+        if effects := self._plan.has_memory(name, epoch, rss_bytes, self._now()):
+            self._do(effects)
+
+    def _tell_health(self) -> None:
         """Tell everybody of each actor whose health is another one now."""
-        verdicts = self._reporter.verdicts(now, self._plan.children)
+        verdicts = self._reporter.verdicts(self._now(), self._plan.children)
         for name, was in self._health.changes(verdicts):
             self._watchers.changed(name)
             health, reason = verdicts[name].health.value, verdicts[name].reason
