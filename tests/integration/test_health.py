@@ -34,7 +34,8 @@ async def test_an_engine_that_fails_again_and_again_is_passed_over_and_everybody
         routed = await answer(client)
         assert routed.seams == []
         assert [use.device for use in routed.engines] == ["cpu"]
-        assert routed.missing == ["without the GPU: gpu_engine is unhealthy"]
+        # Where the models were never fetched, memories are missing too for a while.
+        assert "without the GPU: gpu_engine is unhealthy" in routed.missing
 
         changes = [(one.actor, one.data) for one in told if one.actor == "gpu_engine"]
         assert changes[-1] == ("gpu_engine", {"health": "unhealthy", "was": "healthy"})
