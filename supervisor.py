@@ -53,6 +53,16 @@ from protocol.messages.supervisor import (
 )
 from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
+from supervision.effects import (
+    AllStopped,
+    Effect,
+    Forget,
+    Publish,
+    ReplaceSpawner,
+    Signal,
+    Spawn,
+    Tell,
+)
 from supervision.forking import StartedProcess
 from supervision.guarded import GuardKeeper, Lineage
 from supervision.hangs import Hung
@@ -64,17 +74,7 @@ from supervision.incarnations import (
     name_and_epoch,
 )
 from supervision.lookout import Lookout, LookoutEvents
-from supervision.plan import (
-    AllStopped,
-    Effect,
-    Forget,
-    Plan,
-    Publish,
-    ReplaceSpawner,
-    Signal,
-    Spawn,
-    Tell,
-)
+from supervision.plan import Plan
 from supervision.processes import become_subreaper, set_name
 from supervision.reporting import Reporter
 from supervision.restart import Again, Exit, GiveUp, RestartPolicy

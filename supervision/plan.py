@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from configs.schema import Settings
 from protocol.errors import InvalidRequest, NotFound
@@ -16,6 +16,16 @@ from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
 from supervision.child import CHILD, Child, ChildEvent, ChildState
+from supervision.effects import (
+    AllStopped,
+    Effect,
+    Forget,
+    Publish,
+    ReplaceSpawner,
+    Signal,
+    Spawn,
+    Tell,
+)
 from supervision.failures import Failures
 from supervision.hangs import Hung
 from supervision.order import start_order, stop_order
@@ -30,59 +40,6 @@ LAST_WORDS_S = 0.2
 """How long to wait for the word of an actor that ended because it cannot start: the kernel and the
 spawner may tell of the end before the heartbeat with the reason is read. It was sent before."""
 
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Ask the spawner for a process."""
-
-    name: str
-    epoch: str
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send a signal to the process of this incarnation."""
-
-    name: str
-    epoch: str
-    signal: signal.Signals
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell the directory's watchers of this actor."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """This incarnation is gone: remove its socket, let go of its pidfd."""
-
-    name: str
-    epoch: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """An event for whoever watches, and for the log."""
-
-    what: str
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaceSpawner:
-    """It did not answer in time: kill it and start another."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllStopped:
-    """Nothing runs any more; the supervisor may end."""
-
-
-Effect = Spawn | Signal | Publish | Forget | Tell | ReplaceSpawner | AllStopped
 
 _SPAWNER_SILENT: list[Effect] = [
     Tell("spawner.silent", "spawner", "the spawner does not answer; replacing it"),

@@ -11,7 +11,8 @@ from protocol.clock import ManualClock
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Heartbeat
 from supervision.child import ChildState
-from supervision.plan import Effect, Plan, Publish, Signal, Spawn, Tell
+from supervision.effects import Effect, Publish, Signal, Spawn, Tell
+from supervision.plan import Plan
 from supervision.restart import Exit, RestartPolicy
 
 Kind = Literal["permanent", "transient", "temporary"]

@@ -9,7 +9,8 @@ import pytest
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
-from supervision.plan import EXIT_REPORT_S, LAST_WORDS_S, Forget, Publish, Signal
+from supervision.effects import Forget, Publish, Signal
+from supervision.plan import EXIT_REPORT_S, LAST_WORDS_S
 from supervision.restart import SETUP_EXIT_CODE, Exit
 from tests.support.planning import (
     CLEAN,

@@ -9,9 +9,9 @@ import pytest
 
 from protocol.lifecycle import Health
 from supervision.child import ChildState
+from supervision.effects import Effect
 from supervision.hangs import Hung
 from supervision.health import judge
-from supervision.plan import Effect
 from supervision.restart import Exit
 from tests.support.planning import (
     CLEAN,

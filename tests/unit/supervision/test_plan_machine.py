@@ -20,7 +20,8 @@ from protocol.errors import InvalidRequest
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Heartbeat
 from supervision.child import ChildState
-from supervision.plan import AllStopped, Effect, Plan, ReplaceSpawner, Signal, Spawn
+from supervision.effects import AllStopped, Effect, ReplaceSpawner, Signal, Spawn
+from supervision.plan import Plan
 from supervision.restart import SETUP_EXIT_CODE, Exit
 from tests.support.planning import settings_of
 

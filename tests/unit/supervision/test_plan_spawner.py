@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 from supervision.child import ChildState
-from supervision.plan import EXIT_REPORT_S, ReplaceSpawner, Signal
+from supervision.effects import ReplaceSpawner, Signal
+from supervision.plan import EXIT_REPORT_S
 from tests.support.planning import CRASH, PlanDriver, running, signals, spawns, told
 
 

@@ -9,7 +9,7 @@ import pytest
 from protocol.errors import NotFound
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
-from supervision.plan import Signal, Spawn
+from supervision.effects import Signal, Spawn
 from tests.support.planning import CLEAN, PlanDriver, published, running, signals, spawns, told
 
 CHAIN = {"storage": [], "engine": ["storage"], "front": ["engine", "storage"]}

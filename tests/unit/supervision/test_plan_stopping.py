@@ -8,7 +8,8 @@ import pytest
 
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
-from supervision.plan import EXIT_REPORT_S, AllStopped, Effect, Signal
+from supervision.effects import AllStopped, Effect, Signal
+from supervision.plan import EXIT_REPORT_S
 from tests.support.planning import (
     CLEAN,
     KILLED,
