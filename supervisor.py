@@ -18,7 +18,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -30,6 +30,7 @@ from actors.kernel.serving import Server
 from configs import DeviceSettings, Settings, load_settings, prepare_run_folder
 from configs.machine import this_machine
 from configs.profiles import at_start
+from configs.reloading import changes
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.endpoints import endpoint
@@ -39,11 +40,14 @@ from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
     DirectoryChange,
     DirectoryEntry,
+    Drain,
     Events,
     GetStatus,
     Happened,
     Heartbeat,
     ProcessStatus,
+    Reload,
+    Reloaded,
     Restart,
     Restarted,
     Shutdown,
@@ -110,7 +114,12 @@ class SpawnerFailed(InternalError):
 class Supervisor:
     """Does what the plan decides, and answers those who ask. Lives on one event loop."""
 
-    def __init__(self, settings: Settings, run_folder: RunFolder, lineage: Lineage) -> None:
+    def __init__(
+        self, load: Callable[[], Settings], settings: Settings, run_folder: RunFolder,
+        lineage: Lineage,
+    ) -> None:  # fmt: skip
+        """``load`` reads the settings again, from where ``settings`` came."""
+        self._load = load
         self._settings = settings
         self._run_folder = run_folder
         self._lineage = lineage
@@ -205,8 +214,8 @@ class Supervisor:
                     self._watchers.changed(name)
                 case Forget(name, epoch):
                     self._run_folder.forget(name, epoch)
-                case Tell(what, name, text):
-                    self._tell(Happened(what=what, actor=name, text=text))
+                case Tell(what, name, text, data):
+                    self._tell(Happened(what=what, actor=name, text=text, data=dict(data)))
                 case ReplaceSpawner():
                     self._spawner.kill()
                 case AllStopped():
@@ -366,9 +375,36 @@ class Supervisor:
     @handles(Restart)
     def on_restart(self, message: Restart) -> Restarted:
         """See `Restart`."""
-        previous = self._plan.child(message.name).epoch
-        self._do(self._plan.restart(message.name, self._now()))
-        return Restarted(name=message.name, previous_epoch=previous)
+        names = message.names or list(self._plan.children)
+        previous = {name: self._plan.child(name).epoch for name in names}
+        self._do(self._plan.restart(message.names, self._now()))
+        return Restarted(previous=previous)
+
+    @handles(Drain)
+    def on_drain(self, message: Drain) -> Empty:
+        """See `Drain`."""
+        self._do(self._plan.drain(message.name, self._now()))
+        return Empty()
+
+    @handles(Reload)
+    def on_reload(self, message: Reload) -> Reloaded:
+        """See `Reload`."""
+        # Whatever is wrong is raised here, before anything is changed.
+        found = changes(self._settings, self._load())
+        self._settings = found.settings
+        self._plan.reload(found.settings)
+        self._lookout.reload(found.settings.hang)
+        self._reporter.reload(found.settings)
+        self._spawner_policy.reload(found.settings.restart, "permanent")
+        reloaded = Reloaded(now=found.now, at_restart=found.at_restart, at_start=found.at_start)
+        self._tell(
+            Happened(
+                what="settings.reloaded", actor="supervisor",
+                text=f"the settings were read again: {len(found.now)} changed",
+                data=reloaded.model_dump(),
+            )
+        )  # fmt: skip
+        return reloaded
 
     @handles(Shutdown)
     def on_shutdown(self, message: Shutdown) -> Empty:
@@ -411,13 +447,25 @@ def _open_log(settings: Settings) -> None:
         ) from None
 
 
-async def _run(settings: Settings, lineage: Lineage, first_spawner: StartedProcess) -> None:
+async def _run(
+    load: Callable[[], Settings],
+    settings: Settings,
+    lineage: Lineage,
+    first_spawner: StartedProcess,
+) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         _open_log(settings)
-        await Supervisor(settings, run_folder, lineage).run(first_spawner)
+        await Supervisor(load, settings, run_folder, lineage).run(first_spawner)
     finally:
         run_folder.close()
+
+
+def _for_this_machine(settings: Settings) -> Settings:
+    profile = at_start(
+        settings.device.profile, this_machine(), simulated_gpu=settings.gpu_is_simulated
+    )
+    return settings.model_copy(update={"device": DeviceSettings(profile=profile)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -429,15 +477,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "supervision.guard", *given])
     become_subreaper()
     set_name("noyau-supervisor")
-    try:
-        settings = load_settings(file=options.config, assignments=options.assignments)
-        profile = at_start(
-            settings.device.profile, this_machine(), simulated_gpu=settings.gpu_is_simulated
+
+    def load() -> Settings:
+        return _for_this_machine(
+            load_settings(file=options.config, assignments=options.assignments)
         )
-        settings = settings.model_copy(update={"device": DeviceSettings(profile=profile)})
+
+    try:
+        settings = load()
         # Before anything is opened and any thread begins.
         first_spawner = fork_spawner()
-        asyncio.run(_run(settings, lineage(given, options), first_spawner))
+        asyncio.run(_run(load, settings, lineage(given, options), first_spawner))
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP

@@ -37,6 +37,8 @@ class SettingDescription(NamedTuple):
     type: str
     default: str
     description: str
+    reloads: bool = False
+    """Whether `noyau reload` changes it while everything runs."""
 
 
 def default_tree() -> dict[str, Any]:
@@ -94,8 +96,15 @@ def _own_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 
 def _description(path: tuple[str, ...], field: FieldInfo) -> SettingDescription:
     return SettingDescription(
-        ".".join(path), _type_name(field), _default(field), field.description or ""
-    )
+        ".".join(path), _type_name(field), _default(field), field.description or "",
+        reloads(field),
+    )  # fmt: skip
+
+
+def reloads(field: FieldInfo) -> bool:
+    """Whether `noyau reload` changes this setting while everything runs."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("reload") is True
 
 
 def _type_name(field: FieldInfo) -> str:

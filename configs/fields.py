@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 RESERVED_NAMES = ("spawner", "supervisor")
@@ -65,6 +65,10 @@ def _class_path(text: str) -> str:
 LocalPath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 ActorName = Annotated[str, AfterValidator(_actor_name)]
 ClassPath = Annotated[str, AfterValidator(_class_path)]
+
+
+RELOADS: dict[str, JsonValue] = {"reload": True}
+"""``json_schema_extra`` of a setting that may change while noyau runs, by `noyau reload`."""
 
 
 class Section(BaseModel):

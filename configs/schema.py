@@ -28,6 +28,7 @@ from configs.actor_settings import (
 )
 from configs.checks import ActorView, CrossProblem, check_actors, check_numbers
 from configs.fields import (
+    RELOADS,
     ActorName,
     ClassPath,
     Section,
@@ -86,11 +87,21 @@ class ActorEntry(Section):
     )
     restart: Literal["permanent", "transient", "temporary"] = Field(
         "permanent",
+        json_schema_extra=RELOADS,
         description="permanent: always started again; transient: only after a crash; temporary: "
         "never. permanent, because an actor is meant to be there.",
     )
+    strategy: Literal["one_for_one", "rest_for_one"] = Field(
+        "one_for_one",
+        json_schema_extra=RELOADS,
+        description="What a death of this actor means for those that need it. one_for_one: "
+        "nothing, they go on and ask its next incarnation; rest_for_one: they are drained and "
+        "started again after it. one_for_one, because the built-in actors keep nothing of each "
+        "other's.",
+    )
     memory_mib: float | None = Field(
         None,
+        json_schema_extra=RELOADS,
         ge=1,
         le=16_777_216,
         description="Resident memory in MiB above which the actor is drained and started again. "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from configs.fields import LocalPath, Section, default_data_folder
+from configs.fields import RELOADS, LocalPath, Section, default_data_folder
 from configs.profiles import WantedProfile
 from protocol.endpoints import xdg_run_folder
 
@@ -85,6 +85,7 @@ class SupervisorSettings(Section):
     )
     heartbeat_missed_after_s: float = Field(
         2.0,
+        json_schema_extra=RELOADS,
         ge=0.05,
         le=600,
         description="Age in seconds of the last heartbeat after which an actor is shown as "
@@ -92,6 +93,7 @@ class SupervisorSettings(Section):
     )
     start_timeout_s: float = Field(
         20,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=3600,
         description="Seconds from spawn to an actor's first hello, before it loads anything. 20: "
@@ -100,6 +102,7 @@ class SupervisorSettings(Section):
     )
     drain_timeout_s: float = Field(
         5,
+        json_schema_extra=RELOADS,
         ge=0,
         le=3600,
         description="Seconds an actor has from SIGTERM to SIGKILL to finish or hand back its "
@@ -107,6 +110,7 @@ class SupervisorSettings(Section):
     )
     spawn_timeout_s: float = Field(
         3,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=600,
         description="Seconds within which the spawner must answer before it is replaced. 3: a "
@@ -119,6 +123,7 @@ class HealthSettings(Section):
 
     window_s: float = Field(
         30,
+        json_schema_extra=RELOADS,
         ge=1,
         le=3600,
         description="Seconds that failures are remembered for. 30: long enough for a rate that "
@@ -126,6 +131,7 @@ class HealthSettings(Section):
     )
     min_calls: int = Field(
         10,
+        json_schema_extra=RELOADS,
         ge=1,
         le=1_000_000,
         description="Requests within the window below which no error rate counts. 10: with fewer, "
@@ -133,6 +139,7 @@ class HealthSettings(Section):
     )
     failures_in_a_row: int = Field(
         3,
+        json_schema_extra=RELOADS,
         ge=1,
         le=1_000_000,
         description="Failures in a row that make an actor unhealthy. 3: one may be chance, two bad "
@@ -140,6 +147,7 @@ class HealthSettings(Section):
     )
     degraded_error_rate: float = Field(
         0.1,
+        json_schema_extra=RELOADS,
         gt=0,
         le=1,
         description="Share of failed requests, without unit, from which on an actor is degraded. "
@@ -147,6 +155,7 @@ class HealthSettings(Section):
     )
     unhealthy_error_rate: float = Field(
         0.2,
+        json_schema_extra=RELOADS,
         gt=0,
         le=1,
         description="Share of failed requests, without unit, above which an actor is unhealthy. "
@@ -154,6 +163,7 @@ class HealthSettings(Section):
     )
     loop_lag_s: float = Field(
         1,
+        json_schema_extra=RELOADS,
         ge=0.001,
         le=3600,
         description="Seconds that an event loop may be late before the actor is degraded. 1: "
@@ -166,6 +176,7 @@ class HangSettings(Section):
 
     look_interval_s: float = Field(
         0.1,
+        json_schema_extra=RELOADS,
         ge=0.01,
         le=10,
         description="Seconds between two looks at every process. 0.1: a process that was stopped "
@@ -173,6 +184,7 @@ class HangSettings(Section):
     )
     idle_s: float = Field(
         5,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=3600,
         description="Seconds that the event loop of an actor may stand still while it waits for "
@@ -180,6 +192,7 @@ class HangSettings(Section):
     )
     loading_s: float = Field(
         120,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=86_400,
         description="Seconds that a loading actor may show no sign: no turn of its loop, no "
@@ -188,6 +201,7 @@ class HangSettings(Section):
     )
     working_s: float = Field(
         120,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=86_400,
         description="Seconds that work may not get on while it computes. 120: a step of a large "
@@ -195,14 +209,25 @@ class HangSettings(Section):
     )
     stuck_s: float = Field(
         15,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=86_400,
         description="Seconds that work may not get on while it does not compute either, or the "
         "event loop may stand still meanwhile. 15: who works neither waits nor sleeps for so "
         "long, and all that computes lets the loop turn.",
     )
+    cancel_s: float = Field(
+        1,
+        json_schema_extra=RELOADS,
+        ge=0,
+        le=3600,
+        description="Seconds that an actor whose work is stuck, though its event loop turns, has "
+        "to get on after it was asked to give that work up; then it is asked to end. 1: giving up "
+        "takes milliseconds, where it can be done at all.",
+    )
     term_s: float = Field(
         0.5,
+        json_schema_extra=RELOADS,
         ge=0,
         le=3600,
         description="Seconds from SIGTERM to SIGKILL for a process that hangs. 0.5: one whose loop "
@@ -215,6 +240,7 @@ class RestartSettings(Section):
 
     backoff_first_s: float = Field(
         0.1,
+        json_schema_extra=RELOADS,
         ge=0.001,
         le=3600,
         description="Seconds before the second restart in a row; the first is immediate. 0.1: "
@@ -222,6 +248,7 @@ class RestartSettings(Section):
     )
     backoff_factor: float = Field(
         2,
+        json_schema_extra=RELOADS,
         ge=1,
         le=10,
         description="How many times longer each further wait is. 2: the usual doubling, which "
@@ -229,6 +256,7 @@ class RestartSettings(Section):
     )
     backoff_max_s: float = Field(
         10,
+        json_schema_extra=RELOADS,
         ge=0.001,
         le=3600,
         description="Longest wait in seconds. 10: whoever has mended the cause does not want to "
@@ -236,6 +264,7 @@ class RestartSettings(Section):
     )
     stable_s: float = Field(
         1.0,
+        json_schema_extra=RELOADS,
         ge=0,
         le=3600,
         description="Seconds an incarnation must have been READY to count as stable, so that its "
@@ -243,6 +272,7 @@ class RestartSettings(Section):
     )
     max_restarts: int = Field(
         8,
+        json_schema_extra=RELOADS,
         ge=0,
         le=10_000,
         description="Restarts allowed within the window; one more and the actor is `failed`. 8: "
@@ -250,6 +280,7 @@ class RestartSettings(Section):
     )
     window_s: float = Field(
         30,
+        json_schema_extra=RELOADS,
         ge=0.1,
         le=86_400,
         description="Length in seconds of the window in which restarts are counted. 30: longer "

@@ -20,6 +20,8 @@ VERBS = (
     "events",
     "logs",
     "restart",
+    "drain",
+    "reload",
     "down",
     "demo",
 )

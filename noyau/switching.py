@@ -66,7 +66,7 @@ async def switch(running: Running, engine: str, path: Path | None, timeout_s: fl
     another one.
     """
     async with Client.connect(running.run_folder) as client:
-        previous = (await client.ask(Restart(name=engine))).previous_epoch
+        previous = (await client.ask(Restart(names=[engine]))).previous[engine]
         until = client.caller.clock.now() + timeout_s
         while client.caller.clock.now() < until:
             entry = client.caller.directory.entries.get(engine)

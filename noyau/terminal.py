@@ -12,6 +12,7 @@ from rich.console import Console
 from protocol.errors import NotRunning, NoyauError, SetupError
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 3
 EXIT_SETUP = 78
 EXIT_INTERRUPTED = 130

@@ -253,8 +253,8 @@ class Caller:
         """Ask and wait for the reply.
 
         Waits for ``target`` to be READY first. Raises what the receiver raised, `ActorDied` when
-        it died meanwhile (an idempotent request is sent again instead, until the deadline), and
-        `DeadlineExceeded`.
+        it died meanwhile or stopped in the middle of it (an idempotent request is sent again
+        instead, until the deadline, and any that a draining one refused), and `DeadlineExceeded`.
         """
         until = self._until(timeout_s, DEFAULT_ASK_S)
         attempt = 0
@@ -271,6 +271,13 @@ class Caller:
             except ActorDied:
                 if not message.idempotent or self.clock.now() >= until:
                     raise
+            except ActorUnavailable as error:
+                # Its own word, and not that of one that it asked in its turn.
+                its_own = error.remote and error.details.get("name") == target
+                again = its_own and (error.refused or message.idempotent)
+                if not again or self.clock.now() >= until:
+                    raise
+                self._routes.pop(target, None)
             await asyncio.sleep(RETRY.delay(attempt))
             attempt += 1
 

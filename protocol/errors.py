@@ -152,9 +152,15 @@ class NotRunning(Unavailable):
 
 
 class ActorUnavailable(Unavailable):
-    """The actor is starting, draining or failed."""
+    """The actor is starting, draining or failed. ``details["refused"]``: it took nothing of the
+    request, so that anything may be asked again; without that it may have begun with it."""
 
     code = "actor_unavailable"
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing of the request was begun."""
+        return self.details.get("refused") is True
 
 
 class ActorDied(Unavailable):

@@ -10,6 +10,7 @@ from protocol.lifecycle import ActorState, TransitionTable
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, Heartbeat
 from supervision.failures import Failures
+from supervision.ladder import Ladder
 from supervision.restart import Exit, RestartPolicy
 
 
@@ -99,6 +100,17 @@ _PUBLIC = {
 }
 
 
+class Then(StrEnum):
+    """What follows when a child has ended."""
+
+    DECIDE = "decide"
+    """What its restart policy says."""
+    AGAIN = "again"
+    """It is started again, whatever that says: a restart by hand, or with the one it needs."""
+    STAY = "stay"
+    """It stays stopped: it was drained by hand."""
+
+
 @dataclass(slots=True)
 class Child:
     """What the supervisor knows of one actor. Times are monotonic seconds."""
@@ -122,12 +134,14 @@ class Child:
     restarts: int = 0
     last_exit: str = ""
     reason: str = ""
-    stop_again: bool = False
-    """After the stop that is under way it is to be started again (a restart by hand)."""
+    then: Then = Then.DECIDE
+    """After the end of this incarnation."""
     early: Heartbeat | None = None
     """What this incarnation said before the spawner told of it."""
-    killed: bool = False
-    """SIGKILL was sent to this incarnation."""
+    ladder: Ladder = field(default_factory=Ladder)
+    """What was done to end this incarnation."""
+    hung: tuple[str, float] | None = None
+    """How it was found to hang, and when last; None when it never was."""
     ended_for: str = ""
     """Why the supervisor ends this incarnation, where it does so for its own good."""
     unexplained: Exit | None = None

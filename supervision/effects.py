@@ -1,9 +1,11 @@
-"""What the supervisor's decisions ask to be done: the words between `plan.py` and its shell. Pure."""
+"""What the decisions ask to be done: the words between `plan.py` and the shell. Pure."""
 
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Tell:
     what: str
     name: str
     text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ class Failures:
         self._failed_at: float | None = None
         self._level = Health.HEALTHY
 
+    def reload(self, settings: HealthSettings) -> None:
+        """Judge by these from now on."""
+        self._settings = settings
+
     def take(self, counters: Counters, now: float) -> None:
         """The counters of a heartbeat, which only ever grow."""
         failed = counters.failed - self._seen.failed

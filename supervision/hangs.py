@@ -53,6 +53,8 @@ class Hung:
     reason: str
     stopped: bool = False
     """By a signal: nothing milder than SIGKILL can end it."""
+    loop_turns: bool = False
+    """It still hears what it is told: its work alone is stuck."""
 
 
 class Watch:
@@ -67,6 +69,10 @@ class Watch:
         self._cpu = self._cpu_at_loop = self._cpu_at_work = 0.0
         self.showed_life = False
         """Since every age was nothing."""
+
+    def reload(self, settings: HangSettings) -> None:
+        """Judge by these from now on."""
+        self._settings = settings
 
     def start_anew(self, now: float) -> None:
         """Every age is nothing again."""
@@ -129,7 +135,7 @@ class Watch:
         if silence <= patience or _excused(look, used, silence):
             return None
         how = "though it computes" if computes else "and it does not compute either"
-        return Hung(f"its work has not got on for {silence:.1f} s, {how}")
+        return Hung(f"its work has not got on for {silence:.1f} s, {how}", loop_turns=True)
 
 
 def _excused(look: Look, used_s: float, silence_s: float) -> bool:
@@ -145,6 +151,12 @@ class Watchman:
         self._watches: dict[str, Watch] = {}
         self._looked_at: float | None = None
         self._pardoned = False
+
+    def reload(self, settings: HangSettings) -> None:
+        """Judge by these from now on."""
+        self._settings = settings
+        for watch in self._watches.values():
+            watch.reload(settings)
 
     def look(
         self, now: float, seen: Iterable[tuple[str, Look, Signs | None]]

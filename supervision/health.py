@@ -13,6 +13,9 @@ from configs.schema import Settings
 from protocol.lifecycle import Health
 from supervision.child import Child, ChildState
 
+HUNG_FOR_S = 1.0
+"""Who hangs is found so again at every look, ten times a second; who is not any more, is well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -29,6 +32,8 @@ def judge(child: Child, now: float, settings: Settings) -> Verdict:
     why = f": {child.reason}" if child.reason else ""
     if child.ended_for and child.runs:
         return Verdict(Health.UNHEALTHY, child.ended_for)
+    if child.hung is not None and child.serves and now - child.hung[1] < HUNG_FOR_S:
+        return Verdict(Health.UNHEALTHY, child.hung[0])
     match child.state:
         case ChildState.FAILED:
             return Verdict(Health.UNHEALTHY, f"failed{why}")

@@ -57,6 +57,11 @@ class Lookout:
             self._events.has_memory(*name_and_epoch(key), look.rss_bytes)
         self._events.looked()
 
+    def reload(self, settings: HangSettings) -> None:
+        """Look and judge by these from now on."""
+        self._settings = settings
+        self._watchman.reload(settings)
+
     def stop(self) -> None:
         """Look no more."""
         if self._next is not None:

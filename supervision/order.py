@@ -32,3 +32,12 @@ def stop_order(needs: Mapping[str, Sequence[str]]) -> list[set[str]]:
         groups.append(group)
         sorter.done(*group)
     return groups
+
+
+def dependants(name: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """All that need ``name``, directly or through others; those that need it most last."""
+    found = [name]
+    for one in start_order(needs):
+        if one != name and set(needs[one]) & set(found):
+            found.append(one)
+    return found[1:]

@@ -7,7 +7,7 @@ could go wrong about order, time-outs and restarts can be tested here in microse
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configs.schema import Settings
@@ -15,7 +15,8 @@ from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
-from supervision.child import CHILD, Child, ChildEvent, ChildState
+from supervision import ending
+from supervision.child import CHILD, Child, ChildEvent, ChildState, Then
 from supervision.effects import (
     AllStopped,
     Effect,
@@ -28,8 +29,10 @@ from supervision.effects import (
 )
 from supervision.failures import Failures
 from supervision.hangs import Hung
-from supervision.order import start_order, stop_order
+from supervision.ladder import Ladder, Rung
+from supervision.order import dependants, start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
+from supervision.rolling import Rolling
 
 EXIT_REPORT_S = 0.5
 """How long to wait for the spawner's word on how a process ended, which is also its word that
@@ -64,6 +67,8 @@ class Plan:
         self._spawner_ready = False
         self._spawner_due: float | None = None
         needs = {name: entry.needs for name, entry in settings.actors.items()}
+        self._needs = needs
+        self._rolling = Rolling()
         self._stops_before = {
             name: [*entry.needs, *(used for used in entry.uses if used in settings.actors)]
             for name, entry in settings.actors.items()
@@ -96,6 +101,14 @@ class Plan:
         """Whether this is not its first incarnation."""
         return name in self.children and self.children[name].restarts > 0
 
+    def reload(self, settings: Settings) -> None:
+        """Decide by these from now on. They have the same actors, with the same needs."""
+        self._settings = settings
+        for name, child in self.children.items():
+            child.policy.reload(settings.restart, settings.actors[name].restart)
+            if child.failures is not None:
+                child.failures.reload(settings.health)
+
     @property
     def stopping(self) -> bool:
         """Whether everything is being stopped."""
@@ -125,6 +138,9 @@ class Plan:
             if child.state is ChildState.SPAWNING:
                 child.take(ChildEvent.SPAWNER_LOST, now)
                 child.epoch = ""
+                if child.then is Then.STAY:
+                    child.take(ChildEvent.STOP, now)
+                    effects += self._stays_stopped(child)
             elif child.state is ChildState.DEAD:
                 # The word on how it ended will not come any more.
                 effects += self._decide(child, Exit(collateral=True), now)
@@ -154,7 +170,8 @@ class Plan:
         child.pid = child.ready_at = child.heard_at = None
         child.activity, child.counters = Activity(), Counters()
         child.failures = Failures(self._settings.health)
-        child.killed, child.ended_for, child.early = False, "", None
+        child.ladder, child.hung, child.ended_for, child.early = Ladder(), None, "", None
+        child.then = Then.DECIDE
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -167,6 +184,8 @@ class Plan:
         child.pid, child.spawned_at = pid, now
         child.due_at = now + self._settings.supervisor.start_timeout_s
         effects: list[Effect] = [Publish(name)]
+        if child.then is Then.STAY:
+            return ending.drain(child, self._settings, now)
         if child.early is not None:
             effects += self.heartbeat(name, epoch, child.early, now)
         return effects
@@ -199,6 +218,8 @@ class Plan:
             child.due_at = None
         changed = (child.reason, child.info) != (beat.reason, beat.info)
         child.reason, child.info = beat.reason, beat.info
+        if beat.counters.progress != child.counters.progress and child.serves:
+            child.ladder.begin_anew()
         child.activity, child.counters = beat.activity, beat.counters
         if child.failures is not None:
             child.failures.take(beat.counters, now)
@@ -210,36 +231,23 @@ class Plan:
                 Publish(name),
                 Tell("actor.ready", name, f"{name} is ready ({took:.0f} ms after its spawn)"),
                 *self._start_what_can(now),
+                *self._roll_on(now),
             ]
         if beat.state is ActorState.UNAVAILABLE and child.state is ChildState.STARTING:
             child.take(ChildEvent.UNAVAILABLE, now)
             child.ready_at = now
             text = f"{name} is unavailable: {child.reason}"
-            return [Publish(name), Tell("actor.unavailable", name, text)]
+            return [Publish(name), Tell("actor.unavailable", name, text), *self._roll_on(now)]
         return [Publish(name)] if changed else []
 
     # --- hanging --------------------------------------------------------------------------
 
     def hung(self, name: str, epoch: str, verdict: Hung, now: float) -> list[Effect]:
-        """It was found to hang. One that is stopped is killed, any other asked to end first."""
-        child = self.children[name]
-        if child.epoch != epoch or not child.runs or child.killed:
+        """It was found to hang, as every look finds it again."""
+        child, settings = self.children[name], self._settings
+        if child.epoch != epoch or not child.runs or child.ladder.on(Rung.KILL):
             return []
-        if verdict.stopped or child.state is ChildState.STOPPING:
-            if child.ended_for and not verdict.stopped:
-                # It was asked to end, and has some time for it.
-                return []
-            child.ended_for, child.killed = f"hung: {verdict.reason}", True
-            return [
-                Tell("actor.hung", name, f"{name} hangs, and is killed: {verdict.reason}"),
-                Publish(name),
-                Signal(name, epoch, signal.SIGKILL),
-            ]
-        child.ended_for = f"hung: {verdict.reason}"
-        return [
-            Tell("actor.hung", name, f"{name} hangs, and is asked to end: {verdict.reason}"),
-            *self._tell_to_stop(child, now, self._settings.hang.term_s),
-        ]
+        return ending.hung(child, verdict, settings, now)
 
     def has_memory(self, name: str, epoch: str, rss_bytes: int, now: float) -> list[Effect]:
         """It has so much memory. Above its ceiling it is drained and started again, before the
@@ -249,13 +257,7 @@ class Plan:
             return []
         if rss_bytes <= entry.memory_mib * 2**20:
             return []
-        child.ended_for = (
-            f"needed {rss_bytes / 2**20:.0f} MiB of memory, more than its {entry.memory_mib:g}"
-        )
-        return [
-            Tell("actor.too_large", name, f"{name} is drained: it {child.ended_for}"),
-            *self._tell_to_stop(child, now),
-        ]
+        return ending.too_large(child, rss_bytes, entry.memory_mib, self._settings, now)
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -294,59 +296,156 @@ class Plan:
             exit_ = replace(exit_, ended_for=child.ended_for)
         child.last_exit = str(exit_)
         ready_for = now - child.ready_at if child.ready_at is not None else None
-        said = child.reason
+        said, then = child.reason, child.then
+        took = child.ladder.times(now)
         child.reason, child.epoch, child.unexplained = "", "", None
+        child.then = Then.DECIDE
         child.ready_at = child.heard_at = None
         if self._stopping is not None:
             child.take(ChildEvent.STAY_STOPPED, now)
             return [Publish(child.name), *self._continue_stopping(now)]
-        if child.stop_again:
-            child.stop_again = False
+        if then is Then.STAY:
+            child.take(ChildEvent.STAY_STOPPED, now)
+            return [*self._stays_stopped(child, took), *self._roll_on(now)]
+        if then is Then.AGAIN:
             child.restarts += 1
             child.take(ChildEvent.AGAIN, now)
-            return self._start_what_can(now)
+            text = f"{child.name} {exit_}; it is started again"
+            return [Tell("actor.stopped", child.name, text, took), *self._start_what_can(now)]
         decision = child.policy.decide(now, exit_, ready_for)
         text = f"{child.name} {exit_}"
         if isinstance(decision, Again):
-            child.restarts += 1
-            if decision.after_s <= 0:
-                child.take(ChildEvent.AGAIN, now)
-                return [Tell("actor.died", child.name, f"{text}; restarting at once"),
-                        *self._start_what_can(now)]  # fmt: skip
-            child.take(ChildEvent.AGAIN_LATER, now)
-            child.due_at = now + decision.after_s
-            child.reason = f"{exit_}; next try in {decision.after_s:.1f} s"
-            return [Publish(child.name), Tell("actor.died", child.name, f"{text}; {child.reason}")]
+            return self._again(child, exit_, decision.after_s, took, now)
         if isinstance(decision, GiveUp):
             child.take(ChildEvent.GIVE_UP, now)
             child.reason = said or decision.reason
             text = f"{child.name} failed: {child.reason}; `noyau restart {child.name}` tries again"
-            return [Publish(child.name), Tell("actor.failed", child.name, text)]
+            told = Tell("actor.failed", child.name, text, took)
+            return [Publish(child.name), told, *self._roll_on(now)]
         child.take(ChildEvent.STAY_STOPPED, now)
         child.reason = str(exit_)
-        return [Publish(child.name), Tell("actor.stopped", child.name, text)]
+        return [
+            Publish(child.name), Tell("actor.stopped", child.name, text, took),
+            *self._roll_on(now),
+        ]  # fmt: skip
+
+    def _again(
+        self, child: Child, exit_: Exit, after_s: float, took: dict[str, float], now: float
+    ) -> list[Effect]:
+        child.restarts += 1
+        text = f"{child.name} {exit_}"
+        effects: list[Effect] = []
+        if after_s <= 0:
+            child.take(ChildEvent.AGAIN, now)
+            effects.append(Tell("actor.died", child.name, f"{text}; restarting at once", took))
+        else:
+            child.take(ChildEvent.AGAIN_LATER, now)
+            child.due_at = now + after_s
+            child.reason = f"{exit_}; next try in {after_s:.1f} s"
+            text = f"{child.name} {child.reason}"
+            effects += [Publish(child.name), Tell("actor.died", child.name, text, took)]
+        if self._settings.actors[child.name].strategy == "rest_for_one" and not exit_.collateral:
+            effects += self._restart_dependants(child, now)
+        return [*effects, *self._start_what_can(now)]
+
+    def _restart_dependants(self, child: Child, now: float) -> list[Effect]:
+        """Those that were started after it, as they need it, are started again after it."""
+        effects: list[Effect] = []
+        for name in dependants(child.name, self._needs):
+            other = self.children[name]
+            if other.serves:
+                other.then = Then.AGAIN
+                text = f"{name} is restarted with {child.name}, which it needs"
+                effects += [
+                    Tell("actor.restarting", name, text),
+                    *ending.drain(other, self._settings, now),
+                ]
+        return effects
+
+    def _stays_stopped(self, child: Child, took: dict[str, float] | None = None) -> list[Effect]:
+        child.reason = f"drained by hand; `noyau restart {child.name}` starts it"
+        text = f"{child.name} was drained, and stays stopped"
+        return [Publish(child.name), Tell("actor.stopped", child.name, text, took or {})]
 
     # --- orders ---------------------------------------------------------------------------
 
-    def restart(self, name: str, now: float) -> list[Effect]:
-        """Drain and start again; start what has failed. Raises `NotFound`, or `InvalidRequest`
-        while everything is being stopped."""
-        child = self.child(name)
-        if self._stopping is not None:
-            raise InvalidRequest("everything is being stopped")
-        child.policy.forgive()
+    def restart(self, names: Sequence[str], now: float) -> list[Effect]:
+        """Drain and start again; start what has failed. Several do so in turn, none before the
+        last one is back; no names means all but those that were drained.
+
+        Raises `NotFound`, or `InvalidRequest` while everything is being stopped.
+        """
+        children = [self.child(name) for name in names] or [
+            child for child in self.children.values() if child.state is not ChildState.STOPPED
+        ]
+        self._refuse_while_stopping()
+        for child in children:
+            child.policy.forgive()
+        if len(children) == 1:
+            return self._restart(children[0], now)
+        self._rolling.add(child.name for child in children)
+        return self._roll_on(now)
+
+    def _restart(self, child: Child, now: float) -> list[Effect]:
         if child.state in (ChildState.FAILED, ChildState.STOPPED):
             child.restarts += 1
             child.take(ChildEvent.AGAIN, now)
             child.reason = ""
-            return [Publish(name), *self._start_what_can(now)]
+            return [Publish(child.name), *self._start_what_can(now)]
         if child.state is ChildState.BACKOFF:
             child.take(ChildEvent.DUE, now)
             return self._start_what_can(now)
         if child.serves:
-            child.stop_again = True
-            return self._tell_to_stop(child, now)
+            child.then = Then.AGAIN
+            return ending.drain(child, self._settings, now)
+        if child.then is Then.STAY:
+            # It is being drained, and somebody wants it after all.
+            child.then = Then.DECIDE if child.state is ChildState.SPAWNING else Then.AGAIN
         return []
+
+    def _roll_on(self, now: float) -> list[Effect]:
+        """Whoever's turn it is in a rolling restart."""
+        if not self._rolling.under_way:
+            return []
+        lost = self._rolling.lost(self.children)
+        if lost is not None:
+            name, left = lost
+            text = f"the rolling restart ends: {name} did not come back"
+            if left:
+                text += f"; left as they are: {', '.join(left)}"
+            return [Tell("rolling.failed", name, text, {"left": left})]
+        following = self._rolling.next(self.children)
+        if following is not None:
+            return self._restart(self.children[following], now)
+        if not self._rolling.under_way:
+            return [Tell("rolling.done", "supervisor", "the rolling restart is done")]
+        return []
+
+    def drain(self, name: str, now: float) -> list[Effect]:
+        """Have it take nothing more, finish what it does, end, and stay stopped.
+
+        Raises `NotFound`, or `InvalidRequest` while everything is being stopped.
+        """
+        child = self.child(name)
+        self._refuse_while_stopping()
+        if child.serves:
+            child.then = Then.STAY
+            return [
+                Tell("actor.draining", name, f"{name} is drained by hand"),
+                *ending.drain(child, self._settings, now),
+            ]
+        if child.state in (ChildState.SPAWNING, ChildState.STOPPING, ChildState.DEAD):
+            # A process is on its way, or not quite gone.
+            child.then = Then.STAY
+            return []
+        if child.state is ChildState.STOPPED:
+            return []
+        child.take(ChildEvent.STOP, now)
+        return self._stays_stopped(child)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._stopping is not None:
+            raise InvalidRequest("everything is being stopped")
 
     def stop(self, now: float) -> list[Effect]:
         """Stop everything, dependants first. Calling it again changes nothing."""
@@ -362,7 +461,7 @@ class Plan:
             running = [self.children[n] for n in sorted(self._stopping[0]) if self._runs(n)]
             for child in running:
                 if child.serves:
-                    effects += self._tell_to_stop(child, now)
+                    effects += ending.drain(child, self._settings, now)
             if running:
                 return effects
             for name in sorted(self._stopping.pop(0)):
@@ -375,14 +474,6 @@ class Plan:
     def _runs(self, name: str) -> bool:
         child = self.children[name]
         return child.runs or child.state is ChildState.DEAD
-
-    def _tell_to_stop(
-        self, child: Child, now: float, patience_s: float | None = None
-    ) -> list[Effect]:
-        child.take(ChildEvent.STOP, now)
-        drain_s = self._settings.supervisor.drain_timeout_s
-        child.due_at = now + (drain_s if patience_s is None else patience_s)
-        return [Signal(child.name, child.epoch, signal.SIGTERM), Publish(child.name)]
 
     # --- time -----------------------------------------------------------------------------
 
@@ -413,11 +504,6 @@ class Plan:
                 return self._decide(child, child.unexplained or Exit(), now)
             case ChildState.SPAWNING:
                 return _SPAWNER_SILENT
-            case ChildState.STARTING | ChildState.STOPPING if not child.killed:
-                child.killed = True
-                what = "start" if child.state is ChildState.STARTING else "stop"
-                return [
-                    Tell("actor.killed", child.name, f"{child.name} did not {what} in time"),
-                    Signal(child.name, child.epoch, signal.SIGKILL),
-                ]
+            case _ if child.runs:
+                return ending.out_of_time(child, now)
         return []

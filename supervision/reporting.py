@@ -23,6 +23,10 @@ class Reporter:
         self._run_folder = run_folder
         self._vitals = VitalsReader()
 
+    def reload(self, settings: Settings) -> None:
+        """Judge by these from now on."""
+        self._settings = settings
+
     def status(
         self,
         now: float,

@@ -102,9 +102,7 @@ class RestartPolicy:
         self._settings = settings
         self._kind = kind
         self._draw = draw
-        self._backoff = Backoff(
-            settings.backoff_first_s, settings.backoff_factor, settings.backoff_max_s
-        )
+        self._backoff = _backoff(settings)
         self._in_a_row = 0
         self._recent: deque[float] = deque()
 
@@ -131,7 +129,16 @@ class RestartPolicy:
             return Again(0.0)
         return Again(self._backoff.delay(self._in_a_row - 2, self._draw))
 
+    def reload(self, settings: RestartSettings, kind: Kind) -> None:
+        """Decide by these from now on. What happened so far still counts."""
+        self._settings, self._kind = settings, kind
+        self._backoff = _backoff(settings)
+
     def forgive(self) -> None:
         """Somebody starts it by hand: the past no longer counts."""
         self._in_a_row = 0
         self._recent.clear()
+
+
+def _backoff(settings: RestartSettings) -> Backoff:
+    return Backoff(settings.backoff_first_s, settings.backoff_factor, settings.backoff_max_s)

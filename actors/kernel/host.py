@@ -82,6 +82,7 @@ class Host:
             codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
             max_open_per_peer=spec.settings.limits.max_open_conversations_per_peer,
         )  # fmt: skip
+        self._loop.add_signal_handler(signal.SIGUSR1, self._give_up, server)
         caller.on_death.append(lambda death: server.peer_died(death.epoch))
         server.attach(transport.listen(spec.endpoint, server.on_frame))
         caller.open()
@@ -94,6 +95,10 @@ class Host:
         caller.close()
         transport.close()
         return code
+
+    def _give_up(self, server: Server) -> None:
+        """The supervisor finds that the work does not get on."""
+        log.warning("work_given_up", requests=server.give_up())
 
     async def _live(self, actor: Actor, server: Server) -> int:
         starting = self._loop.create_task(self._start(actor))

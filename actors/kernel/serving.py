@@ -189,7 +189,7 @@ class Server:
         handler = self._find(peer, envelope)
         state = self._state()
         if state is not _READY and not handler.always:
-            raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name)
+            raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name, refused=True)
         if self._open:
             self._check_open(peer, envelope.id)
         message = handler.model.from_body(envelope.body)
@@ -359,6 +359,14 @@ class Server:
         for request in list(self._open.values()):
             if request.peer in gone:
                 self._stop(request, Step.DEATH, Cancelled("the caller died"))
+
+    def give_up(self) -> int:
+        """End what is open with `ActorUnavailable`, and go on taking requests; returns how many."""
+        requests = [request for request in self._open.values() if request.task is not None]
+        for request in requests:
+            text = f"{self.name} gave this up, as it did not get on with it"
+            self._cancel(request, ActorUnavailable(text, name=self.name))
+        return len(requests)
 
     async def stop(self) -> None:
         """End what is still open with `ActorUnavailable`, and answer nothing more."""

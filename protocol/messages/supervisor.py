@@ -111,16 +111,42 @@ class GetStatus(Ask[Status], operation="supervisor.status", role=Role.OBSERVE):
 
 
 class Restarted(Message):
-    """The order was taken; the directory tells when the actor is ready again."""
+    """The order was taken; the directory tells when each actor is ready again."""
 
-    name: str
-    previous_epoch: str
+    previous: dict[str, str]
+    """The epoch that each had until now; empty for one without a process."""
 
 
 class Restart(Ask[Restarted], operation="supervisor.restart", role=Role.OPERATE):
-    """Drain and start again one actor, also one that has `failed`."""
+    """Drain and start again, also what has `failed`. One actor at once; several in turn, each when
+    the one before is back (``rolling.done`` and ``rolling.failed`` tell the end)."""
+
+    names: list[str] = Field(default_factory=list, max_length=1000)
+    """None means all but those that were drained."""
+
+
+class Drain(Ask[Empty], operation="supervisor.drain", role=Role.OPERATE):
+    """Have one actor take nothing more, finish what it does, end, and stay stopped."""
 
     name: str
+
+
+class Reloaded(Message):
+    """What became of the settings that differ from before."""
+
+    now: list[str] = Field(default_factory=list)
+    """Are in force."""
+    at_restart: dict[str, list[str]] = Field(default_factory=dict)
+    """By actor: are in force when it is next started, as by `Restart`."""
+    at_start: list[str] = Field(default_factory=list)
+    """Take a start of noyau."""
+
+
+class Reload(Ask[Reloaded], operation="supervisor.reload", role=Role.OPERATE):
+    """Read the settings again, from where they came. When anything in them is wrong, the old ones
+    stay, and the error lists all that is."""
+
+    idempotent = True
 
 
 class Shutdown(Ask[Empty], operation="supervisor.shutdown", role=Role.OPERATE):

@@ -270,7 +270,7 @@ async def test_a_crash_loop_ends_in_failed_and_its_siblings_are_untouched() -> N
         assert {a.restarts for a in siblings.actors if a.name != "crasher"} == {0}
         from protocol.messages.supervisor import Restart
 
-        await client.ask(Restart(name="crasher"))
+        await client.ask(Restart(names=["crasher"]))
         again = await status_when(client, lambda s: _restarts(s, "crasher") > 3)
         assert again.health.value == "degraded"
         await client.close()

@@ -18,6 +18,7 @@ from protocol.envelope import NO_ID, PREFIX, Envelope, Kind, new_id
 from protocol.errors import (
     ActorUnavailable,
     Cancelled,
+    DeadlineExceeded,
     NotAllowed,
     NotFound,
     NoyauError,
@@ -41,6 +42,7 @@ from tests.support.owners import (
     soon,
     start,
 )
+from tests.support.waiting import eventually
 from tests.support.wirings import Wiring
 
 REQUEST, REPLY, ERROR = Kind.REQUEST, Kind.REPLY, Kind.ERROR
@@ -56,14 +58,50 @@ async def test_an_actor_that_is_not_ready_refuses_all_but_what_it_always_answers
         node = network.start(Echo(), state=lambda: now[0])
         caller = await network.caller()
         assert (await soon(caller.ask(ACTOR, Ping(payload=b"x")))).payload == b"x"
-        with pytest.raises(ActorUnavailable, match=f"probe is {state}") as caught:
-            await soon(caller.ask(ACTOR, Say()))
-        assert caught.value.details == {"name": ACTOR}
+        wire = network.wire(node)
+        wire.send(REQUEST, Say.operation, Say())
+        refused = error_from_body((await wire.next()).body)
+        assert isinstance(refused, ActorUnavailable)
+        assert refused.message == f"probe is {state}"
+        assert refused.details == {"name": ACTOR, "refused": True}
         with pytest.raises(ActorUnavailable):
             await soon(numbers(await caller.stream(ACTOR, Count())))
         assert node.server.counters().rejected == 2
+
+
+async def test_what_was_refused_is_asked_again_as_nothing_of_it_was_begun(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        now = [ActorState.DRAINING]
+        node = network.start(Echo(), state=lambda: now[0])
+        caller = await network.caller()
+        asking = start(caller.ask(ACTOR, Say(text="x")))
+        await eventually(lambda: node.server.counters().rejected >= 2)
         now[0] = ActorState.READY
-        assert (await soon(caller.ask(ACTOR, Say(text="x")))).text == "x"
+        assert (await soon(asking)).text == "x"
+
+
+async def test_what_was_refused_until_its_deadline_is_told_so(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        network.start(Echo(), state=lambda: ActorState.DRAINING)
+        caller = await network.caller()
+        with pytest.raises((ActorUnavailable, DeadlineExceeded)):
+            await soon(caller.ask(ACTOR, Say(text="x"), timeout_s=0.3))
+
+
+async def test_work_that_is_given_up_ends_with_an_error_and_the_next_is_taken(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        caller = await network.caller()
+        asking = start(caller.ask(ACTOR, Say(text="x")))
+        await soon(owner.began.wait())
+        assert node.server.give_up() == 1
+        with pytest.raises(ActorUnavailable, match="gave this up"):
+            await soon(asking)
+        owner.let_go.set()
+        assert (await soon(caller.ask(ACTOR, Say(text="y")))).text == "y"
 
 
 async def test_an_id_that_is_open_already_is_refused_and_the_first_goes_on(wiring: Wiring) -> None:

@@ -117,8 +117,12 @@ class PlanDriver:
     def ended(self, name: str, exit_: Exit = KILLED, epoch: str | None = None) -> list[Effect]:
         return self._did(self.plan.ended(name, epoch or self.epoch(name), exit_, self.now))
 
-    def restart(self, name: str) -> list[Effect]:
-        return self._did(self.plan.restart(name, self.now))
+    def restart(self, *names: str) -> list[Effect]:
+        """No names: all."""
+        return self._did(self.plan.restart(names, self.now))
+
+    def drain(self, name: str) -> list[Effect]:
+        return self._did(self.plan.drain(name, self.now))
 
     def stop(self) -> list[Effect]:
         return self._did(self.plan.stop(self.now))

@@ -288,7 +288,7 @@ def test_whoever_does_not_drain_in_time_is_killed_once_and_started_again() -> No
     driver.restart("a")
     assert signals(driver.advance(4.9)) == []
     assert signals(driver.advance(0.2)) == [("a", signal.SIGKILL)]
-    assert driver.advance(100) == []
+    assert signals(driver.advance(100)) == []
     assert spawns(driver.crash("a")) == ["a"]
 
 

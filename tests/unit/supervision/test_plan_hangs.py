@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from protocol.lifecycle import Health
+from protocol.lifecycle import ActorState, Health
+from protocol.messages.actor import Counters
+from protocol.messages.supervisor import Heartbeat
 from supervision.child import ChildState
-from supervision.effects import Effect
+from supervision.effects import Effect, Tell
 from supervision.hangs import Hung
 from supervision.health import judge
 from supervision.restart import Exit
@@ -25,6 +27,7 @@ from tests.support.planning import (
 )
 
 SPINS = Hung("it spins")
+STUCK = Hung("its work is stuck", loop_turns=True)
 STOPPED = Hung("it was stopped", stopped=True)
 
 
@@ -52,6 +55,68 @@ def test_any_other_is_asked_to_end_and_killed_after_its_time() -> None:
     assert signals(driver.advance(0.2)) == [("a", signal.SIGKILL)]
     assert hung(driver, "a", SPINS) == []
     assert spawns(driver.crash("a", KILLED)) == ["a"]
+
+
+def test_stuck_work_is_to_be_given_up_first_while_the_loop_turns() -> None:
+    driver = running("a", hang={"cancel_s": 1, "term_s": 0.5})
+    assert signals(hung(driver, "a", STUCK)) == [("a", signal.SIGUSR1)]
+    assert driver.state("a") is ChildState.READY
+    driver.advance(0.9)
+    assert hung(driver, "a", STUCK) == []
+    driver.advance(0.2)
+    effects = hung(driver, "a", STUCK)
+    assert signals(effects) == [("a", signal.SIGTERM)]
+    assert data(effects) == {"cancel_ms": 1100.0}
+    effects = driver.advance(0.5)
+    assert signals(effects) == [("a", signal.SIGKILL)]
+    assert data(effects) == {"cancel_ms": 1100.0, "term_ms": 500.0}
+    driver.clock.advance(0.01)
+    effects = driver.crash("a", KILLED)
+    assert spawns(effects) == ["a"]
+    assert data(effects) == {"cancel_ms": 1100.0, "term_ms": 500.0, "kill_ms": 10.0}
+
+
+def test_who_gives_its_work_up_and_gets_on_lives() -> None:
+    driver = running("a")
+    hung(driver, "a", STUCK)
+    judged = judge(driver.plan.children["a"], driver.now, driver.settings)
+    assert (judged.health, judged.reason) == (Health.UNHEALTHY, "hung: its work is stuck")
+    works(driver, "a", progress=1)
+    driver.advance(60)
+    assert judge(driver.plan.children["a"], driver.now - 60, driver.settings).reason
+    works(driver, "a", progress=2)
+    assert judge(driver.plan.children["a"], driver.now, driver.settings).health is Health.HEALTHY
+    # The next time is a new one.
+    assert signals(hung(driver, "a", STUCK)) == [("a", signal.SIGUSR1)]
+
+
+def test_who_gave_its_work_up_and_is_stuck_again_with_the_next_is_asked_to_end() -> None:
+    driver = running("a")
+    hung(driver, "a", STUCK)
+    driver.advance(60)
+    works(driver, "a", progress=0)
+    assert signals(hung(driver, "a", STUCK)) == [("a", signal.SIGTERM)]
+
+
+def test_one_that_sigkill_does_not_end_is_told_of() -> None:
+    driver = running("a")
+    hung(driver, "a", STOPPED)
+    assert told(driver.advance(4.9)) == []
+    effects = driver.advance(0.2)
+    assert (told(effects), signals(effects)) == (["actor.unkillable"], [])
+    assert driver.advance(1000) == []
+    assert spawns(driver.crash("a", KILLED)) == ["a"]
+
+
+def works(driver: PlanDriver, name: str, progress: int) -> None:
+    beat = Heartbeat(state=ActorState.READY, counters=Counters(progress=progress))
+    driver.plan.heartbeat(name, driver.epoch(name), beat, driver.now)
+
+
+def data(effects: list[Effect]) -> dict[str, object]:
+    """Of the one thing that is told."""
+    (tell,) = [effect for effect in effects if isinstance(effect, Tell)]
+    return dict(tell.data)
 
 
 def test_one_that_ends_in_order_when_it_is_asked_is_started_again_all_the_same() -> None:

@@ -192,9 +192,19 @@ class World(RuleBasedStateMachine):
     def somebody_restarts(self, name: str) -> None:
         if self.plan.stopping:
             with pytest.raises(InvalidRequest):
-                self.plan.restart(name, self.now)
+                self.plan.restart([name], self.now)
         else:
-            self.do(self.plan.restart(name, self.now))
+            self.do(self.plan.restart([name], self.now))
+
+    @rule(names=st.lists(NAMES, unique=True, max_size=3))
+    def somebody_restarts_several_in_turn(self, names: list[str]) -> None:
+        if not self.plan.stopping:
+            self.do(self.plan.restart(names, self.now))
+
+    @rule(name=NAMES)
+    def somebody_drains(self, name: str) -> None:
+        if not self.plan.stopping:
+            self.do(self.plan.drain(name, self.now))
 
     @rule(really=st.booleans())
     def somebody_stops_everything(self, really: bool) -> None:
