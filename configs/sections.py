@@ -161,6 +161,14 @@ class HealthSettings(Section):
         description="Share of failed requests, without unit, above which an actor is unhealthy. "
         "0.2: at one in five it is better not asked where there is another.",
     )
+    queue_depth: int = Field(
+        50,
+        json_schema_extra=RELOADS,
+        ge=1,
+        le=1_000_000,
+        description="Requests that wait inside an actor, such as for an engine slot, from which on "
+        "it is degraded. 50: half of those that may wait before the next is refused.",
+    )
     loop_lag_s: float = Field(
         1,
         json_schema_extra=RELOADS,
@@ -215,6 +223,15 @@ class HangSettings(Section):
         description="Seconds that work may not get on while it does not compute either, or the "
         "event loop may stand still meanwhile. 15: who works neither waits nor sleeps for so "
         "long, and all that computes lets the loop turn.",
+    )
+    slow_factor: float = Field(
+        50,
+        json_schema_extra=RELOADS,
+        ge=1,
+        le=100_000,
+        description="How many times as long as the longest step so far a step may take while it "
+        "computes, within stuck_s and working_s. 50: a step of a long prompt takes some tens of "
+        "times as long as one of an answer, which may be all that was seen so far.",
     )
     cancel_s: float = Field(
         1,

@@ -97,6 +97,14 @@ class Caller:
         """Messages that came for a conversation that was over."""
         return self._speaker.late
 
+    def unanswered(self) -> dict[str, int]:
+        """Conversations without an end in their time, by the epoch of whom they were with."""
+        return {
+            connection.epoch: connection.unanswered
+            for connection in self._connections.values()
+            if connection.unanswered
+        }
+
     # --- the supervisor and the directory -------------------------------------------------
 
     def open(self) -> None:

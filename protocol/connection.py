@@ -58,6 +58,8 @@ class Connection:
         self.link: Link | None = None
         self.lost = False
         """Whether its loss was told already."""
+        self.unanswered = 0
+        """Conversations that had no end in their time."""
         self._speaker = speaker
         self._open: dict[bytes, Pending] = {}
 
@@ -146,6 +148,7 @@ class Connection:
     # --- the end --------------------------------------------------------------------------
 
     def _timed_out(self, pending: Pending) -> None:
+        self.unanswered += 1
         self.end(pending, DeadlineExceeded(f"no end of {pending.operation} in time"))
 
     def end(self, pending: Pending, error: NoyauError) -> None:

@@ -146,6 +146,8 @@ class Child:
     """Why the supervisor ends this incarnation, where it does so for its own good."""
     unexplained: Exit | None = None
     """How it ended, while its own word on why is still waited for."""
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """What it said of the requests that others did not answer it."""
     failures: Failures | None = None
     """Of this incarnation."""
     activity: Activity = field(default_factory=Activity)

@@ -23,6 +23,8 @@ class Failures:
         """When, calls, failures: what was new in a heartbeat."""
         self._in_a_row = 0
         self._failed_at: float | None = None
+        self._unanswered: deque[tuple[float, int]] = deque()
+        """When, and how many requests: what callers saw."""
         self._level = Health.HEALTHY
 
     def reload(self, settings: HealthSettings) -> None:
@@ -40,8 +42,28 @@ class Failures:
         if calls > 0:
             self._window.append((now, calls, max(0, failed)))
 
+    def seen_by_callers(self, unanswered: int, now: float) -> None:
+        """So many more requests had no end in their time. Who is silent counts nothing itself."""
+        if unanswered > 0:
+            self._unanswered.append((now, unanswered))
+
     def judge(self, now: float) -> tuple[Health, str]:
         """The health that follows, and why."""
+        health, reason = self._by_callers(now)
+        return (health, reason) if reason else self._by_itself(now)
+
+    def _by_callers(self, now: float) -> tuple[Health, str]:
+        """What callers saw, where it answered nobody since: a failure that it counts itself is not
+        counted twice."""
+        while self._unanswered and now - self._unanswered[0][0] > self._settings.window_s:
+            self._unanswered.popleft()
+        since = self._window[-1][0] if self._window else float("-inf")
+        silent = sum(count for at, count in self._unanswered if at > since)
+        if silent < self._settings.failures_in_a_row:
+            return Health.HEALTHY, ""
+        return Health.UNHEALTHY, f"its callers had no answer to their last {silent} requests"
+
+    def _by_itself(self, now: float) -> tuple[Health, str]:
         settings = self._settings
         while self._window and now - self._window[0][0] > settings.window_s:
             self._window.popleft()

@@ -7,7 +7,8 @@ silent
     waits for work, ``stuck_s`` while it works, ``loading_s`` while it loads.
 stuck
     It says that it works, and its threads do not get on, though its loop may turn. Believed after
-    ``stuck_s`` where it does not compute either, else after ``working_s``.
+    ``stuck_s`` where it does not compute either; else after ``slow_factor`` times the longest step
+    that it took so far, which is at least ``stuck_s`` and at most ``working_s``.
 
 A silence is not believed while the process wants to run and is not let (it is starved, not hung),
 or waits for a disk. Every age starts anew when this judge itself was late, and when all fell silent
@@ -28,6 +29,8 @@ STARVED_SHARE = 0.2
 """A process that wants to run and got less than this share of a core is starved."""
 BUSY_SHARE = 0.5
 """Who computes at least this share of a core is busy, with whatever."""
+LEARNT_STEPS = 10
+"""Steps of work after which the longest of them says something of how fast this machine is."""
 LATE_LOOKS = 5
 """A look that comes so many intervals late says more of this process than of the others."""
 
@@ -67,6 +70,8 @@ class Watch:
         self._faults = 0
         self._loop_at = self._work_at = now
         self._cpu = self._cpu_at_loop = self._cpu_at_work = 0.0
+        self._steps = 0
+        self._longest_step_s = 0.0
         self.showed_life = False
         """Since every age was nothing."""
 
@@ -84,6 +89,15 @@ class Watch:
     def silence(self, now: float) -> float:
         """Seconds since its event loop last turned, as far as it shows."""
         return now - self._loop_at
+
+    @property
+    def step_budget_s(self) -> float:
+        """Seconds that a step may take while it computes: learnt from those that were taken."""
+        settings = self._settings
+        if self._steps < LEARNT_STEPS:
+            return settings.working_s
+        learnt = settings.slow_factor * self._longest_step_s
+        return min(settings.working_s, max(settings.stuck_s, learnt))
 
     def look(self, now: float, look: Look, signs: Signs | None) -> Hung | None:
         """One look at it. ``signs``: None where it has no page (yet)."""
@@ -107,6 +121,9 @@ class Watch:
             self._loop_at, self._cpu_at_loop = now, look.cpu_s
             self.showed_life = True
         if signs.progress != before.progress:
+            if signs.doing is Doing.WORKING and before.doing is Doing.WORKING:
+                self._steps += 1
+                self._longest_step_s = max(self._longest_step_s, now - self._work_at)
             # Whoever gets on is alive, loop or no loop.
             self._loop_at, self._cpu_at_loop = now, look.cpu_s
             self._work_at, self._cpu_at_work = now, look.cpu_s
@@ -131,7 +148,7 @@ class Watch:
             return None
         silence, used = now - self._work_at, look.cpu_s - self._cpu_at_work
         computes = used >= BUSY_SHARE * silence
-        patience = self._settings.working_s if computes else self._settings.stuck_s
+        patience = self.step_budget_s if computes else self._settings.stuck_s
         if silence <= patience or _excused(look, used, silence):
             return None
         how = "though it computes" if computes else "and it does not compute either"

@@ -13,6 +13,8 @@ from configs.schema import Settings
 from protocol.lifecycle import Health
 from supervision.child import Child, ChildState
 
+_GONE = (ChildState.FAILED, ChildState.STOPPED)
+
 HUNG_FOR_S = 1.0
 """Who hangs is found so again at every look, ten times a second; who is not any more, is well."""
 
@@ -67,10 +69,25 @@ def _judge_work(child: Child, now: float, settings: Settings) -> Verdict:
         health, reason = child.failures.judge(now)
         if health is not Health.HEALTHY:
             return Verdict(health, reason)
+    waiting = child.counters.waiting
+    if waiting >= settings.health.queue_depth:
+        return Verdict(Health.DEGRADED, f"{waiting} requests wait in it")
     late_s = child.counters.loop_lag_ms / 1000
     if late_s > settings.health.loop_lag_s:
         return Verdict(Health.DEGRADED, f"its event loop was {late_s:.1f} s late")
     return Verdict(Health.HEALTHY)
+
+
+def judge_all(children: Mapping[str, Child], now: float, settings: Settings) -> dict[str, Verdict]:
+    """How each actor does; one that is well suffers where an actor that it needs is gone for
+    good."""
+    verdicts = {name: judge(child, now, settings) for name, child in children.items()}
+    for name, child in children.items():
+        gone = [need for need in child.needs if children[need].state in _GONE]
+        if gone and verdicts[name].health is Health.HEALTHY:
+            state = children[gone[0]].state
+            verdicts[name] = Verdict(Health.DEGRADED, f"it needs {gone[0]}, which is {state}")
+    return verdicts
 
 
 def judge_system(verdicts: Iterable[tuple[str, Verdict]]) -> Verdict:

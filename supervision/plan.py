@@ -171,7 +171,7 @@ class Plan:
         child.activity, child.counters = Activity(), Counters()
         child.failures = Failures(self._settings.health)
         child.ladder, child.hung, child.ended_for, child.early = Ladder(), None, "", None
-        child.then = Then.DECIDE
+        child.then, child.unanswered = Then.DECIDE, {}
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -214,6 +214,7 @@ class Plan:
         if not child.alive:
             return []
         child.heard_at = now
+        self._heed_caller(child, beat.unanswered, now)
         if child.state is ChildState.STARTING:
             child.due_at = None
         changed = (child.reason, child.info) != (beat.reason, beat.info)
@@ -239,6 +240,14 @@ class Plan:
             text = f"{name} is unavailable: {child.reason}"
             return [Publish(name), Tell("actor.unavailable", name, text), *self._roll_on(now)]
         return [Publish(name)] if changed else []
+
+    def _heed_caller(self, caller: Child, unanswered: Mapping[str, int], now: float) -> None:
+        """What an actor saw of those that it asks."""
+        for other in self.children.values():
+            new = unanswered.get(other.epoch, 0) - caller.unanswered.get(other.epoch, 0)
+            if other.failures is not None and new > 0:
+                other.failures.seen_by_callers(new, now)
+        caller.unanswered = dict(unanswered)
 
     # --- hanging --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from configs.profiles import in_force
 from protocol.lifecycle import Profile
 from protocol.messages.supervisor import ActorStatus, ProcessStatus, Status
 from supervision.child import Child
-from supervision.health import Verdict, judge, judge_system
+from supervision.health import Verdict, judge_all, judge_system
 from supervision.vitals import VitalsReader
 
 
@@ -51,7 +51,7 @@ class Reporter:
 
     def verdicts(self, now: float, children: Mapping[str, Child]) -> dict[str, Verdict]:
         """How each actor does at ``now``."""
-        return {name: judge(child, now, self._settings) for name, child in children.items()}
+        return judge_all(children, now, self._settings)
 
     def _profile(self, children: Mapping[str, Child]) -> Profile:
         engines = [children[name].public_state for name in self._settings.gpu_engines]

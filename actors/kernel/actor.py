@@ -84,6 +84,11 @@ class Actor:
         """Called once, after the last conversation is over. Not called on SIGKILL: whatever must
         be true after a crash has to be true at every moment."""
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn inside it."""
+        return 0
+
     # --- use these ------------------------------------------------------------------------
 
     def options(self, model: type[Options]) -> Options:

@@ -169,13 +169,13 @@ class Host:
             server.tally.loop_lag_ms = max(0.0, (self._clock.now() - due) * 1000)
 
     def _send_heartbeat(self, actor: Actor, server: Server, caller: Caller) -> None:
-        server.tally.progress = actor.progress
+        server.tally.progress, server.tally.waiting = actor.progress, actor.waiting
         if self._signs is not None:
             self._signs.does(actor.doing)
             self._signs.beat(self._clock.now())
         heartbeat = Heartbeat(
             state=actor.state, counters=server.counters(), activity=actor.activity,
-            reason=actor.reason, info=actor.info,
+            reason=actor.reason, info=actor.info, unanswered=caller.unanswered(),
         )  # fmt: skip
         try:
             caller.tell_supervisor(heartbeat)

@@ -57,4 +57,5 @@ class Tally:
     rejected: int = 0
     late: int = 0
     progress: int = 0
+    waiting: int = 0
     loop_lag_ms: float = 0.0

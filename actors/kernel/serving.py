@@ -104,8 +104,8 @@ class Server:
         t = self.tally
         return Counters(
             handled=t.handled, failed=t.failed, failed_in_a_row=t.failed_in_a_row,
-            in_flight=self.in_flight, rejected=t.rejected, late=t.late, progress=t.progress,
-            loop_lag_ms=t.loop_lag_ms,
+            in_flight=self.in_flight, waiting=t.waiting, rejected=t.rejected, late=t.late,
+            progress=t.progress, loop_lag_ms=t.loop_lag_ms,
         )  # fmt: skip
 
     # --- frames in ------------------------------------------------------------------------

@@ -83,6 +83,11 @@ class Orchestrator(Actor):
             self._sweeping.cancel()
         await self._acceptance.settled(SETTLE_ON_STOP_S)
 
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for an engine's slot."""
+        return self._engines.waiting
+
     @handles(Query)
     async def query(
         self, message: Query, request: Request

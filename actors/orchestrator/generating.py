@@ -69,6 +69,11 @@ class Engines:
         # One at a time until an engine says how many slots it has.
         self._slots: Slots[asyncio.Future[None]] = Slots(1, settings.max_waiting)
 
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for a slot."""
+        return self._slots.waiting
+
     async def generate(
         self,
         turns: Sequence[ChatMessage],

@@ -43,6 +43,8 @@ class Counters(Message):
     failed_in_a_row: int = 0
     """Of those, the latest, with no success since."""
     in_flight: int = 0
+    waiting: int = 0
+    """Of those, the ones that wait for their turn inside the actor."""
     rejected: int = 0
     """Frames and requests refused: malformed, unknown, invalid, not allowed, too many."""
     late: int = 0

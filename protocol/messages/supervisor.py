@@ -30,6 +30,8 @@ class Heartbeat(Event, operation="supervisor.heartbeat", role=Role.INTERNAL):
     """Why it cannot go on, where it cannot."""
     info: dict[str, Any] = Field(default_factory=dict)
     """What the actor wants its callers to know of it: model, slots …"""
+    unanswered: dict[str, int] = Field(default_factory=dict)
+    """Of what it asked others: requests without an end in their time, by the other's epoch."""
 
 
 class DirectoryEntry(Message):

@@ -49,6 +49,7 @@ async def test_at_its_deadline_an_ask_fails_and_its_handler_is_cancelled(wiring:
         clock.advance(1)
         with pytest.raises(DeadlineExceeded, match=r"no end of probe\.say in time"):
             await soon(ask)
+        assert caller.unanswered() == {node.server.epoch: 1}
         await soon(node.server.idle.wait())
         assert owner.ended == ["cancelled"]
 

@@ -19,6 +19,8 @@ UNCOMMENTED = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", TEXT, flags=re.MULTI
 # Numbers that count things; their description names what they count.
 COUNTS = {
     "min_calls",
+    "queue_depth",
+    "slow_factor",
     "kept_files",
     "failures_in_a_row",
     "degraded_error_rate",

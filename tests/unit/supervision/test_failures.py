@@ -115,3 +115,34 @@ def test_counters_that_only_grow_never_confuse_it(seconds: list[tuple[int, int]]
         it.work(good, bad, bad_last=True)
         health, reason = it.failures.judge(it.now)
         assert (health is Health.HEALTHY) is (reason == "")
+
+
+def test_what_callers_wait_for_in_vain_makes_it_unhealthy_though_it_counts_nothing() -> None:
+    it = Actor()
+    it.work(good=5)
+    it.now += 1
+    it.failures.seen_by_callers(2, it.now)
+    assert it.reason == ""
+    it.failures.seen_by_callers(1, it.now)
+    assert it.health is Health.UNHEALTHY
+    assert it.reason == "its callers had no answer to their last 3 requests"
+
+
+def test_an_answer_to_anybody_ends_what_callers_saw() -> None:
+    it = Actor()
+    it.failures.seen_by_callers(5, it.now)
+    assert it.health is Health.UNHEALTHY
+    assert it.work(good=1) is Health.HEALTHY
+
+
+def test_what_callers_saw_is_forgotten_after_the_window() -> None:
+    it = Actor()
+    it.failures.seen_by_callers(5, it.now)
+    it.now += SETTINGS.window_s + 1
+    assert it.health is Health.HEALTHY
+
+
+def test_a_failure_that_it_counts_itself_is_not_counted_twice() -> None:
+    it = Actor()
+    it.failures.seen_by_callers(2, it.now)
+    assert it.work(good=18, bad=1) is Health.HEALTHY

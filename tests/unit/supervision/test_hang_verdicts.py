@@ -242,3 +242,46 @@ def test_a_new_incarnation_begins_with_no_age() -> None:
     it.processes["a.2"] = replace(it.processes.pop("a.1"))
     assert it.go_on(4.5) == []
     assert it.go_on(1) == ["a.2"]
+
+
+# --- learnt ---------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_was_seen_to_be_fast_gives_a_step_less_time() -> None:
+    it = world(a=Process(doing=Doing.WORKING, share=1.0, per_s=10))
+    it.go_on(5)
+    it.processes["a"].per_s = 0
+    it.go_on(SETTINGS.working_s)
+    at, hung = it.first("a")
+    # 50 times a tenth of a second is less than the floor.
+    assert SETTINGS.stuck_s < at - 5 <= SETTINGS.stuck_s + 0.3
+    assert "though it computes" in hung.reason
+
+
+def test_a_machine_that_was_seen_to_be_slow_gives_a_step_more_time() -> None:
+    it = world(a=Process(doing=Doing.WORKING, share=1.0))
+    for _ in range(20):
+        it.go_on(0.8)
+        it.processes["a"].progress += 1
+    began = it.now
+    assert it.go_on(39) == []
+    assert it.go_on(3) == ["a"]
+    assert 39 < it.first("a")[0] + 1000.0 - began < 42
+
+
+def test_nothing_is_learnt_from_a_few_steps() -> None:
+    it = world(a=Process(doing=Doing.WORKING, share=1.0))
+    for _ in range(5):
+        it.go_on(0.2)
+        it.processes["a"].progress += 1
+    assert it.go_on(SETTINGS.working_s - 1) == []
+    assert it.go_on(2) == ["a"]
+
+
+def test_idle_time_between_two_steps_is_no_step() -> None:
+    it = world(a=Process(doing=Doing.WORKING, share=1.0, per_s=10))
+    it.go_on(5)
+    it.processes["a"].doing, it.processes["a"].per_s = Doing.IDLE, 0
+    it.go_on(100)
+    it.processes["a"].doing = Doing.WORKING
+    assert it.go_on(SETTINGS.stuck_s + 1) == ["a"]

@@ -10,7 +10,7 @@ from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity
 from supervision.child import Child, ChildState
 from supervision.failures import Failures
-from supervision.health import HealthBoard, Verdict, judge, judge_system
+from supervision.health import HealthBoard, Verdict, judge, judge_all, judge_system
 from supervision.restart import RestartPolicy
 from tests.support.planning import settings_of
 
@@ -166,3 +166,21 @@ def test_a_change_of_health_is_found_once_with_what_it_was() -> None:
         ("a", Health.UNHEALTHY), ("b", Health.HEALTHY),
     ]  # fmt: skip
     assert board.of("nobody") is Health.HEALTHY
+
+
+def test_many_that_wait_in_it_make_an_actor_degraded() -> None:
+    it = child(ChildState.READY, heard_at=100.0)
+    it.counters = Counters(waiting=49)
+    assert judge(it, 100.5, SETTINGS) == GOOD
+    it.counters = Counters(waiting=50)
+    assert judge(it, 100.5, SETTINGS) == Verdict(Health.DEGRADED, "50 requests wait in it")
+
+
+def test_who_needs_one_that_has_failed_is_degraded() -> None:
+    failed = child(ChildState.FAILED)
+    needs = child(ChildState.READY, heard_at=100.0)
+    other = child(ChildState.READY, heard_at=100.0)
+    needs.needs = ["failed"]
+    found = judge_all({"failed": failed, "needs": needs, "other": other}, 100.5, SETTINGS)
+    assert found["needs"] == Verdict(Health.DEGRADED, "it needs failed, which is failed")
+    assert (found["failed"].health, found["other"]) == (Health.UNHEALTHY, GOOD)
