@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 from collections.abc import MutableMapping
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -22,15 +26,19 @@ def _with_correlation(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
-class _RotatingFile:
-    """What structlog writes to: a file that is put aside when it is full."""
+class RotatingFile:
+    """A file of lines that is put aside when it is full, and those before it one further.
+
+    A line that cannot be written is lost, and the terminal is told: no program ends for its log.
+    """
 
     def __init__(self, path: Path, settings: LogSettings) -> None:
-        self._handler = RotatingFileHandler(
-            path, maxBytes=int(settings.max_file_mib * 2**20), backupCount=settings.kept_files,
-            encoding="utf-8",
-        )  # fmt: skip
-        self._handler.terminator = ""
+        """It is opened at its first line."""
+        self._handler = _Handler(path, settings)
+
+    def open(self) -> None:
+        """Open it now. Raises OSError."""
+        self._handler.open()
 
     def write(self, text: str) -> None:
         """One line, in one piece."""
@@ -39,14 +47,60 @@ class _RotatingFile:
     def flush(self) -> None:
         """Every line is flushed when it is written."""
 
+    def close(self) -> None:
+        """There are no more lines."""
+        self._handler.close()
+
+
+class _Handler(RotatingFileHandler):
+    """Its files are their owner's alone, as what people say to an assistant may be in them."""
+
+    terminator = ""
+
+    def __init__(self, path: Path, settings: LogSettings) -> None:
+        super().__init__(
+            path, maxBytes=int(settings.max_file_mib * 2**20), backupCount=settings.kept_files,
+            encoding="utf-8", delay=True,
+        )  # fmt: skip
+        self._failed = self._told = False
+
+    def open(self) -> None:
+        self.stream = self._open()
+
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return cast(
+            TextIOWrapper,
+            open(self.baseFilename, self.mode, encoding=self.encoding, opener=private),
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._failed = False
+        super().emit(record)
+        self._told = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """In place of a traceback for each line: one line for all that cannot be written."""
+        self._failed = True
+        if not self._told:
+            reason = getattr(sys.exc_info()[1], "strerror", None) or sys.exc_info()[1]
+            # Where the terminal is gone too there is nobody to be told.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"noyau: {self.baseFilename} cannot be written: {reason}\n")
+
 
 def log_to(path: Path, settings: LogSettings, **always: Any) -> None:
     """Send this process's log to ``path``, each line with ``always``. Call once, at its start.
 
     At its largest size the file is put aside as ``path.1``, and those before it one further.
+    Raises OSError when it cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _configure(_RotatingFile(path, settings), structlog.processors.JSONRenderer())
+    file = RotatingFile(path, settings)
+    file.open()
+    _configure(file, structlog.processors.JSONRenderer())
     structlog.contextvars.bind_contextvars(**always)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from actors.kernel.logs import log_to
+from actors.kernel.logs import RotatingFile, log_to
 from configs.sections import LogSettings
 
 SMALL = LogSettings(max_file_mib=0.01, kept_files=2)
@@ -56,3 +56,35 @@ def test_a_full_file_is_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
     # None is missing among those that are kept, and the last one is there.
     assert kept == list(range(400 - len(kept), 400))
     assert 0 < len(kept) < 400
+
+
+def test_a_log_is_its_owners_alone_and_so_is_the_file_that_follows_it(tmp_path: Path) -> None:
+    file = RotatingFile(tmp_path / "a.jsonl", SMALL)
+    for _ in range(300):
+        file.write("x" * 99 + "\n")
+    file.close()
+    modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("a.jsonl", "a.jsonl.1", "a.jsonl.2"), 0o600)
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_goes_on_when_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "full" / "a.jsonl"
+    file = RotatingFile(path, LogSettings())
+    for _ in range(3):
+        file.write("lost\n")
+    assert (
+        capsys.readouterr().err == f"noyau: {path} cannot be written: No such file or directory\n"
+    )
+    path.parent.mkdir()
+    file.write("kept\n")
+    file.close()
+    assert path.read_text() == "kept\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(IsADirectoryError):
+        log_to(tmp_path / "a.jsonl", LogSettings())
