@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 
 from actors.kernel.handlers import handles
-from actors.kernel.logs import log_to
+from actors.kernel.logs import RotatingFile, log_to
 from actors.kernel.request import Request
 from actors.kernel.serving import Server
 from configs import DeviceSettings, Settings, load_settings, prepare_run_folder
@@ -78,6 +78,7 @@ from supervision.incarnations import (
     name_and_epoch,
 )
 from supervision.lookout import Lookout, LookoutEvents
+from supervision.output import Outputs
 from supervision.plan import Plan
 from supervision.processes import become_subreaper, set_name
 from supervision.reporting import Reporter
@@ -85,6 +86,7 @@ from supervision.restart import Again, Exit, GiveUp, RestartPolicy
 from supervision.restarts import RestartsFile, inherited
 from supervision.runfolder import RunFolder
 from supervision.spawner import (
+    SpawnedProcess,
     Spawner,
     SpawnerEvents,
     fork_spawner,
@@ -156,9 +158,13 @@ class Supervisor:
                 died=self._on_spawner_died,
             )
         )
-        self._incarnations = Incarnations(
-            self._spawner, secret, IncarnationEvents(spawned=self._on_spawned, died=self._on_died)
+        self._outputs = Outputs(
+            lambda name: RotatingFile(settings.data.output_path(name), settings.logs)
         )
+        self._incarnations = Incarnations(
+            self._spawner, secret, self._outputs,
+            IncarnationEvents(spawned=self._on_spawned, died=self._on_died),
+        )  # fmt: skip
         self._server = Server(
             self, name="supervisor", epoch=self._boot, secret=secret, clock=self._clock,
             codec=Codec(settings.limits.max_frame_bytes),
@@ -193,6 +199,7 @@ class Supervisor:
             self._restarts.remove()
         finally:
             self._lookout.stop()
+            self._outputs.close()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
@@ -271,8 +278,8 @@ class Supervisor:
         else:
             log.info("preloaded", class_path=class_path)
 
-    def _on_process(self, key: str, pid: int, pidfd: int) -> None:
-        self._incarnations.take(key, pid, pidfd)
+    def _on_process(self, made: SpawnedProcess) -> None:
+        self._incarnations.take(made)
 
     def _on_spawned(self, name: str, epoch: str, pid: int) -> None:
         self._do(self._plan.spawned(name, epoch, pid, self._now()))
@@ -286,6 +293,8 @@ class Supervisor:
 
     def _on_ended(self, key: str, status: int, swept: int) -> None:
         name, epoch = name_and_epoch(key)
+        # The spawner's word may be read before the kernel's, and last words stand before both.
+        self._outputs.died(name, epoch)
         if swept:
             log.info("descendants_killed", subject=name, epoch=epoch, count=swept)
         self._do(self._plan.ended(name, epoch, Exit.from_status(status), self._now()))

@@ -44,8 +44,3 @@ class Incarnation(BaseModel):
     def log_path(self) -> Path:
         """Its log: JSON lines."""
         return self.settings.data.logs_folder / f"{self.name}.jsonl"
-
-    @property
-    def output_path(self) -> Path:
-        """Whatever it or a library prints."""
-        return self.settings.data.logs_folder / f"{self.name}.out"

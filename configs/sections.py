@@ -38,8 +38,13 @@ class DataSettings(Section):
 
     @property
     def logs_folder(self) -> Path:
-        """One log file for each process."""
+        """One log file for each process, and one for what it or a library prints."""
         return self.folder / "logs"
+
+    def output_path(self, name: str) -> Path:
+        """What an actor or a library in it prints, as JSON lines: the supervisor writes them, and
+        two processes must not put one file aside."""
+        return self.logs_folder / f"{name}.out.jsonl"
 
 
 class LogSettings(Section):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-_KNOWN = ("timestamp", "actor", "level", "event", "pid", "epoch")
+_KNOWN = ("timestamp", "actor", "level", "event", "pid", "epoch", "stream")
+_INVISIBLE = {number: f"\\x{number:02x}" for number in (*range(9), *range(10, 32), 127)}
+"""What is printed may be meant to steer a terminal, but not the reader's; tabs are left."""
 _TAIL_BYTES = 256 * 1024
 """Looked at from the end of each file: some thousand lines."""
 
@@ -25,13 +27,16 @@ class LogLine:
     event: str
     more: dict[str, Any]
     raw: str
+    stream: str = ""
+    """``stdout`` or ``stderr`` for what was printed, and nothing for what was logged."""
 
     def readable(self) -> str:
         """As people read it; a traceback below it."""
         more = dict(self.more)
         trace = more.pop("exception", "")
         told = " ".join(f"{name}={_short(value)}" for name, value in more.items() if value != {})
-        line = f"{self.timestamp[11:23]} {self.level:8} {self.actor:13} {self.event}"
+        event = f"{self.stream} | {self.event.translate(_INVISIBLE)}" if self.stream else self.event
+        line = f"{self.timestamp[11:23]} {self.level:8} {self.actor:13} {event}"
         return "\n".join(part for part in (f"{line} {told}".rstrip(), str(trace)) if part)
 
 
@@ -51,8 +56,9 @@ def parse(raw: str) -> LogLine | None:
     known = {name: str(found.get(name, "")) for name in _KNOWN}
     more = {name: value for name, value in found.items() if name not in _KNOWN}
     return LogLine(
-        known["timestamp"], known["actor"], known["level"], known["event"], more, raw.rstrip("\n")
-    )
+        known["timestamp"], known["actor"], known["level"], known["event"], more,
+        raw.rstrip("\n"), known["stream"],
+    )  # fmt: skip
 
 
 class LogFiles:
@@ -66,7 +72,7 @@ class LogFiles:
 
     def names(self) -> list[str]:
         """Whose logs there are."""
-        return sorted(path.stem for path in self._folder.glob("*.jsonl"))
+        return sorted({_whose(path) for path in self._folder.glob("*.jsonl")})
 
     def latest(self, count: int, least: str) -> list[LogLine]:
         """The last lines of all files together, in the order of their times; of ``least`` level."""
@@ -82,7 +88,7 @@ class LogFiles:
         return [
             path
             for path in sorted(self._folder.glob("*.jsonl"))
-            if not self._actors or path.stem in self._actors
+            if not self._actors or _whose(path) in self._actors
         ]
 
     def _new_lines(self, path: Path, at_most: int | None = None) -> Iterator[LogLine]:
@@ -109,6 +115,11 @@ class LogFiles:
             line = parse(raw)
             if line is not None:
                 yield line
+
+
+def _whose(path: Path) -> str:
+    """An actor has two: what it logs, and NAME.out.jsonl with what it prints."""
+    return path.name.partition(".")[0]
 
 
 def _wanted(lines: list[LogLine], least: str) -> list[LogLine]:

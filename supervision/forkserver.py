@@ -8,12 +8,13 @@ A fresh Python with zmq and pydantic takes a quarter of a second; a fork of this
 milliseconds. It is single-threaded (a fork copies one thread only), holds no zmq context, and
 speaks msgpack over one SOCK_SEQPACKET socket, one message a packet:
 
-    in   {"spawn": KEY, "name": …, "entry": "module:function", "payload": …, "output": PATH}
+    in   {"spawn": KEY, "name": …, "entry": "module:function", "payload": …}
               with a pipe attached that holds the secret
          {"preload": ["module:Class", …]}
-    out  {"spawned": KEY, "pid": …} with the pidfd attached · {"failed": KEY, "reason": …}
-         {"ended": KEY, "status": …, "swept": …}              · {"ready": true} once
-         {"preloaded": "module:Class", "problem": ""}
+    out  {"spawned": KEY, "pid": …}
+              with the pidfd attached, and pipes of its standard output and error
+         {"failed": KEY, "reason": …}            · {"ready": true} once
+         {"ended": KEY, "status": …, "swept": …} · {"preloaded": "module:Class", "problem": ""}
 
 What an actor left behind comes to this process, a sub-reaper, and is killed; only when that is gone
 is the actor's end told, so that its next incarnation meets nothing of it. ``swept`` says how many
@@ -26,15 +27,18 @@ caller's main module in every child.)
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import fcntl
 import gc
 import importlib
+import io
 import os
 import select
 import signal
 import socket
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgpack
 
@@ -44,6 +48,7 @@ from supervision.processes import (
     children_of,
     die_with_parent,
     kill_descendants,
+    print_line_by_line,
     set_name,
 )
 
@@ -51,8 +56,10 @@ CONFIRM_S = 0.3
 """How long an end is kept back for what the actor left behind. SIGKILL takes milliseconds; only a
 process that is stuck in the kernel (state D) takes longer, and nobody can wait for that."""
 
-OUTPUT_BYTES = 10 * 2**20
-"""Of what an actor printed, through all of its incarnations."""
+PIPE_BYTES = 2**20
+"""How much a process can print while nobody reads, which is some ten thousand lines: the supervisor
+may be busy, or stopped. After that it waits in its ``print`` until the supervisor goes on, or dies
+with it. The kernel takes memory for what is in a pipe, not for what fits."""
 
 IDLE_S = 0.3
 """Without an order for so long, there is time to preload the next class."""
@@ -129,20 +136,20 @@ class ForkServer:
         key = order["spawn"]
         # Asked before the fork: the child of one that dies meanwhile would take another for it.
         spawner = os.getpid()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self._send({"failed": key, "reason": f"cannot fork: {error.strerror}"})
-            return
-        if pid == 0:
-            self._become_child(order, secret, spawner)
-        self._keys[pid] = key
-        # The child is not reaped before it is in the table, so the pid is surely its own.
-        pidfd = os.pidfd_open(pid)
-        try:
-            self._send({"spawned": key, "pid": pid}, pidfd)
-        finally:
-            os.close(pidfd)
+        with contextlib.ExitStack() as ours:
+            try:
+                output, error_output = _pipe(ours), _pipe(ours)
+                pid = os.fork()
+            except OSError as error:
+                self._send({"failed": key, "reason": f"cannot fork: {error.strerror}"})
+                return
+            if pid == 0:
+                self._become_child(order, secret, spawner, output, error_output)
+            self._keys[pid] = key
+            # The child is not reaped before it is in the table, so the pid is surely its own.
+            pidfd = os.pidfd_open(pid)
+            ours.callback(os.close, pidfd)
+            self._send({"spawned": key, "pid": pid}, pidfd, output.reading, error_output.reading)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -199,7 +206,9 @@ class ForkServer:
         kill_descendants()
         os._exit(0)
 
-    def _become_child(self, order: dict[str, Any], secret: int, spawner: int) -> NoReturn:
+    def _become_child(
+        self, order: dict[str, Any], secret: int, spawner: int, output: _Pipe, error_output: _Pipe
+    ) -> NoReturn:
         """In the fork: let go of what is the spawner's, then be the actor."""
         code = 71  # EX_OSERR of sysexits.h
         try:
@@ -213,7 +222,7 @@ class ForkServer:
             os.close(self._wake_read)
             os.close(self._wake_write)
             set_name(order["name"])
-            _redirect(order["output"])
+            _redirect(output, error_output)
             module, _, function = order["entry"].partition(":")
             getattr(importlib.import_module(module), function)(order["payload"], secret)
         except BaseException as error:  # noqa: BLE001 - a fork must never return into the loop
@@ -230,19 +239,38 @@ def _share_memory() -> None:
     gc.freeze()
 
 
-def _redirect(output: str) -> None:
-    """Standard input from nowhere; whatever is printed goes to the actor's own file, which is put
-    aside first when it is large."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.stat(output).st_size > OUTPUT_BYTES:  # noqa: PTH116 - pathlib would have to be imported
-            os.replace(output, f"{output}.1")  # noqa: PTH105 - as above
+class _Pipe(NamedTuple):
+    """Both ends, which no program that is executed inherits."""
+
+    reading: int
+    writing: int
+
+
+def _pipe(ours: contextlib.ExitStack) -> _Pipe:
+    """A large one, closed here by ``ours``. Raises OSError."""
+    pipe = _Pipe(*os.pipe2(os.O_CLOEXEC))
+    for end in pipe:
+        ours.callback(os.close, end)
+    # Beyond what a user may have in all pipes together it keeps its 64 KiB, which do as well.
+    with contextlib.suppress(PermissionError):
+        fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return pipe
+
+
+def _redirect(output: _Pipe, error_output: _Pipe) -> None:
+    """Standard input from nowhere; whatever is printed goes into the pipes, line by line, so that
+    a crash leaves nothing behind in this process. What Python was doing then is printed too."""
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(null, 0)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    os.close(null)
-    os.close(out)
+    os.dup2(output.writing, 1)
+    os.dup2(error_output.writing, 2)
+    for descriptor in (null, *output, *error_output):
+        os.close(descriptor)
+    # It is something else, or nothing, where the supervisor was started without one.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    print_line_by_line()
+    faulthandler.enable(2)
 
 
 def serve(channel: socket.socket, supervisor: int) -> NoReturn:

@@ -1,4 +1,5 @@
-"""The processes of actors: made through the spawner, signalled and seen to die by their pidfds."""
+"""The processes of actors: made through the spawner, signalled, read, and seen to die by their
+pidfds."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 from configs import Settings
 from configs.incarnation import Incarnation
-from supervision.spawner import Spawner, SpawnOrder
+from supervision.output import Outputs
+from supervision.spawner import SpawnedProcess, Spawner, SpawnOrder
 
 ACTOR_MAIN = "actors.kernel.host:run"
 
@@ -29,10 +31,13 @@ class IncarnationEvents:
 class Incarnations:
     """Every process of an actor that lives, by its key ``NAME.EPOCH``."""
 
-    def __init__(self, spawner: Spawner, secret: bytes, events: IncarnationEvents) -> None:
-        """``secret``: by which actors prove who they are."""
+    def __init__(
+        self, spawner: Spawner, secret: bytes, outputs: Outputs, events: IncarnationEvents
+    ) -> None:
+        """``secret``: by which actors prove who they are. ``outputs``: takes what they print."""
         self._spawner = spawner
         self._secret = secret
+        self._outputs = outputs
         self._events = events
         self._pidfds: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
@@ -46,22 +51,26 @@ class Incarnations:
         )  # fmt: skip
         self._spawner.order(
             SpawnOrder(
-                key_of(name, epoch), name, ACTOR_MAIN, spec.model_dump(mode="json"), self._secret,
-                str(spec.output_path),
+                key_of(name, epoch), name, ACTOR_MAIN, spec.model_dump(mode="json"), self._secret
             )
-        )  # fmt: skip
+        )
 
-    def take(self, key: str, pid: int, pidfd: int) -> None:
+    def take(self, made: SpawnedProcess) -> None:
         """The spawner made it."""
-        self._pidfds[key] = pidfd
-        self._loop.add_reader(pidfd, self._on_pidfd, key)
-        self._events.spawned(*name_and_epoch(key), pid)
+        name, epoch = name_and_epoch(made.key)
+        self._pidfds[made.key] = made.pidfd
+        self._loop.add_reader(made.pidfd, self._on_pidfd, made.key)
+        self._outputs.take(name, epoch, made.pid, made.stdout, made.stderr)
+        self._events.spawned(name, epoch, made.pid)
 
     def _on_pidfd(self, key: str) -> None:
         pidfd = self._pidfds.pop(key)
         self._loop.remove_reader(pidfd)
         os.close(pidfd)
-        self._events.died(*name_and_epoch(key))
+        name, epoch = name_and_epoch(key)
+        # Before what follows from it, so that its last words stand before that in the logs.
+        self._outputs.died(name, epoch)
+        self._events.died(name, epoch)
 
     def signal(self, name: str, epoch: str, number: signal.Signals) -> None:
         """Send it a signal. Does nothing when it has ended."""

@@ -19,6 +19,9 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
+# <stdio.h>
+_IOLBF = 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,6 +55,12 @@ def die_with_parent(parent: int, signal_: signal.Signals) -> None:
 def set_name(name: str) -> None:
     """The name that ``ps`` and ``top`` show, at most 15 bytes."""
     _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def print_line_by_line() -> None:
+    """Have C libraries write each line that they print at once, as to a terminal: what they hold
+    back for more is lost when the process crashes."""
+    _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _IOLBF, ctypes.c_size_t(0))
 
 
 def forget_environment() -> None:

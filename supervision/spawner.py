@@ -46,8 +46,18 @@ class SpawnOrder:
     secret: bytes = field(repr=False)
     """At most `PIPE_BUF` bytes. Never in the spawner's memory, which all its forks share: it goes
     into the new process by a pipe."""
-    output: str
-    """Path of the file that takes what it prints."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnedProcess:
+    """A process that was made. Its descriptors are the receiver's to close."""
+
+    key: str
+    pid: int
+    pidfd: int
+    stdout: int
+    """The reading end of a pipe, as is the next one."""
+    stderr: int
 
 
 @dataclass(slots=True)
@@ -55,8 +65,7 @@ class SpawnerEvents:
     """What the owner wants to be told. Every call comes from the event loop."""
 
     ready: Callable[[], None]
-    spawned: Callable[[str, int, int], None]
-    """(key, pid, pidfd); the pidfd is the receiver's to close."""
+    spawned: Callable[[SpawnedProcess], None]
     failed: Callable[[str, str], None]
     """(key, reason)"""
     ended: Callable[[str, int, int], None]
@@ -128,7 +137,7 @@ class Spawner:
         is with one that dies: the owner learns that by `died`."""
         self._send(
             {"spawn": order.key, "name": order.name, "entry": order.entry,
-             "payload": order.payload, "output": order.output},
+             "payload": order.payload},
             order.secret,
         )  # fmt: skip
 
@@ -170,6 +179,10 @@ class Spawner:
             if not packet:
                 self._loop.remove_reader(self._channel)
                 return
+            for descriptor in fds:
+                # What is received would stay open in the next spawner and guard, started by exec.
+                # (Python passes no flag of `recv_fds` on.)
+                os.set_inheritable(descriptor, False)
             self._dispatch(msgpack.unpackb(packet), fds)
 
     def _dispatch(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -177,7 +190,7 @@ class Spawner:
             case {"ready": True}:
                 self._events.ready()
             case {"spawned": key, "pid": pid}:
-                self._events.spawned(key, pid, fds[0])
+                self._events.spawned(SpawnedProcess(key, pid, *fds))
             case {"failed": key, "reason": reason}:
                 self._events.failed(key, reason)
             case {"ended": key, "status": status, "swept": swept}:

@@ -16,8 +16,9 @@ import pytest
 
 from noyau.app import VERBS
 from noyau.processes import alive
+from protocol.messages.supervisor import Status
 from tests.support.model import shared_assets
-from tests.support.system import System, connect, running, running_pid
+from tests.support.system import System, connect, running, running_pid, status_when
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = ("actors.cpu_engine.settings.backend=simulated",
@@ -211,6 +212,29 @@ async def test_logs_of_all_processes_are_shown_in_one_order_and_by_their_query()
         wrong = await asyncio.to_thread(noyau, "logs", "-l", "loud", run_folder=system.run_folder)
         assert wrong.returncode == 1
         assert "critical" in wrong.stderr
+
+
+async def test_the_last_words_of_a_crash_in_native_code_are_in_the_logs_before_its_death() -> None:
+    aborting = ("actors.aborting.class=tests.support.actors:Aborting",
+                "actors.aborting.restart=temporary")  # fmt: skip
+    async with running(*SIMULATED, *aborting, wait=False) as system, await connect(system) as it:
+        await status_when(it, lambda found: bool(last_exit(found, "aborting")))
+        shown = await command(system, "logs", "-n", "1000")
+        said = [line[36:] for line in shown.splitlines() if "aborting" in line]
+        (died,) = (n for n, line in enumerate(said) if line.startswith("actor.stopped"))
+        before = said[:died]
+        assert "stdout | tensor 1 of 2" in before
+        assert "stdout | tensor 2 of 2" in before
+        assert any(line.startswith("stderr | ggml: not enough memory") for line in before)
+        assert any("in on_start" in line for line in before)
+        assert "SIGABRT" in said[died]
+        warnings = await command(system, "logs", "-l", "warning", "aborting")
+        assert "ggml" in warnings
+        assert "tensor" not in warnings
+
+
+def last_exit(found: Status, name: str) -> str:
+    return next(actor.last_exit for actor in found.actors if actor.name == name)
 
 
 async def test_events_are_shown_as_they_happen() -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from configs import load_settings
 from protocol.errors import InternalError
-from supervision.forkserver import OUTPUT_BYTES
-from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder
+from supervision.forkserver import PIPE_BYTES
+from supervision.output import Outputs
+from supervision.spawner import SpawnedProcess, Spawner, SpawnerEvents, SpawnOrder
 from tests.support.scripts import ROOT, run_python
 from tests.support.waiting import eventually, until
 
@@ -30,6 +31,19 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SECRET = secrets.token_bytes(32)
+
+
+class Lines:
+    """A file of lines in memory."""
+
+    def __init__(self, into: list[dict[str, Any]]) -> None:
+        self._into = into
+
+    def write(self, text: str) -> None:
+        self._into.extend(map(json.loads, text.splitlines()))
+
+    def close(self) -> None:
+        pass
 
 
 class Owner:
@@ -46,6 +60,11 @@ class Owner:
         """What speaks against each module."""
         self.ended: list[tuple[str, int]] = []
         self.swept = 0
+        self.printed: list[dict[str, Any]] = []
+        self.reads = True
+        """Whether it reads what processes print."""
+        self.unread: dict[str, SpawnedProcess] = {}
+        self.outputs = Outputs(lambda name: Lines(self.printed))
         self.spawner = Spawner(
             SpawnerEvents(
                 self._on_ready, self._on_spawned, self.failed.__setitem__, self._on_ended,
@@ -56,12 +75,21 @@ class Owner:
     def _on_ready(self) -> None:
         self.ready += 1
 
-    def _on_spawned(self, key: str, pid: int, pidfd: int) -> None:
-        self.pids[key], self.pidfds[key] = pid, pidfd
+    def _on_spawned(self, made: SpawnedProcess) -> None:
+        self.pids[made.key], self.pidfds[made.key] = made.pid, made.pidfd
+        self.unread[made.key] = made
+        if self.reads:
+            self.read(made.key)
+
+    def read(self, key: str) -> None:
+        """Begin to read what this process prints."""
+        made = self.unread.pop(key)
+        self.outputs.take(key, "1", made.pid, made.stdout, made.stderr)
 
     def _on_ended(self, key: str, status: int, swept: int) -> None:
         self.ended.append((key, status))
         self.swept += swept
+        self.outputs.died(key, "1")
 
     def _on_died(self) -> None:
         self.died += 1
@@ -72,13 +100,14 @@ class Owner:
         assert self.spawner.pid is not None
         return self.spawner.pid
 
-    def output(self, key: str) -> Path:
-        return self.folder / f"{key}.out"
+    def said(self, stream: str = "stderr") -> list[str]:
+        """The lines that all processes printed."""
+        return [line["event"] for line in self.printed if line["stream"] == stream]
 
     def order(self, key: str, entry: str, **payload: Any) -> None:
         """Ask for a process of this key with an entry of `tests.support.entries`."""
         where = f"tests.support.entries:{entry}"
-        self.spawner.order(SpawnOrder(key, "tested", where, payload, SECRET, str(self.output(key))))
+        self.spawner.order(SpawnOrder(key, "tested", where, payload, SECRET))
 
     async def spawn(self, key: str, entry: str, **payload: Any) -> int:
         """Ask for it and wait until it is there; returns its pidfd."""
@@ -112,6 +141,9 @@ async def owner(folder: Path) -> AsyncGenerator[Owner, None]:
         if it.spawner.pid is not None:
             os.kill(it.spawner.pid, signal.SIGCONT)
         await it.spawner.close()
+        for key in list(it.unread):
+            it.read(key)
+        it.outputs.close()
 
 
 def is_over(pidfd: int) -> bool:
@@ -228,44 +260,18 @@ async def test_of_many_processes_each_is_reported_once_and_as_itself(tmp_path: P
         assert it.failed == {}
 
 
-async def test_what_is_printed_goes_behind_what_the_output_file_holds(tmp_path: Path) -> None:
-    async with owner(tmp_path) as it:
-        it.output("a.1").write_text("from the last life\n")
-        await it.spawn("a.1", "say", text="héllo")
-        await eventually(lambda: it.ended)
-        assert it.output("a.1").read_text().splitlines() == [
-            "from the last life", "héllo", "héllo on standard error, b'' in",
-        ]  # fmt: skip
-
-
-async def test_a_large_output_file_is_put_aside(tmp_path: Path) -> None:
-    async with owner(tmp_path) as it:
-        it.output("a.1").write_bytes(bytes(OUTPUT_BYTES + 1))
-        await it.spawn("a.1", "say", text="anew")
-        await eventually(lambda: it.ended)
-        assert it.output("a.1").read_text().startswith("anew\n")
-        assert Path(f"{it.output('a.1')}.1").stat().st_size == OUTPUT_BYTES + 1
-
-
-async def test_the_output_file_is_its_owners_alone(tmp_path: Path) -> None:
-    async with owner(tmp_path) as it:
-        await it.spawn("a.1", "end", code=0)
-        await eventually(lambda: it.ended)
-        assert it.output("a.1").stat().st_mode & 0o777 == 0o600
-
-
 @pytest.mark.parametrize(
     ("entry", "said"),
     [("fail", "RuntimeError: the entry's own"), ("nobody", "AttributeError"), ("come_back", "")],
 )
-async def test_an_entry_that_fails_ends_its_process_alone_and_its_output_says_why(
+async def test_an_entry_that_fails_ends_its_process_alone_and_its_last_words_say_why(
     tmp_path: Path, entry: str, said: str
 ) -> None:
     async with owner(tmp_path) as it:
         await it.spawn("a.1", entry, text="the entry's own")
         await eventually(lambda: it.ended)
         assert it.ended == [("a.1", os.EX_OSERR)]
-        assert said in it.output("a.1").read_text()
+        await eventually(lambda: said in "\n".join(it.said()))
         await it.spawn("a.2", "wait")
 
 
@@ -287,6 +293,100 @@ async def test_an_end_is_told_at_once_where_nothing_was_left(tmp_path: Path) -> 
         await it.spawn("a.1", "end", code=0)
         await eventually(lambda: it.ended)
         assert it.swept == 0
+
+
+# --- what processes print -------------------------------------------------------------------
+
+
+async def test_what_is_printed_comes_as_lines_that_say_who_said_it_and_where(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "say", text="héllo")
+        await eventually(lambda: len(it.printed) == 2)
+        assert it.said("stdout") == ["héllo"]
+        assert it.said("stderr") == ["héllo on standard error, b'' in"]
+        line = it.printed[0]
+        assert (line["actor"], line["epoch"], line["pid"]) == ("a.1", "1", it.pids["a.1"])
+
+
+async def test_a_crash_in_native_code_loses_no_line_and_shows_where_python_was(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "abort", text="ggml: out of memory")
+        await eventually(lambda: it.ended and it.said("stderr"))
+        await eventually(lambda: "in abort" in "\n".join(it.said()))
+        assert it.ended == [("a.1", -signal.SIGABRT)]
+        # Printed by Python and by a C library, and both held back while it goes to no terminal.
+        assert it.said("stdout") == ["python: ggml: out of memory", "c: ggml: out of memory"]
+        assert it.said()[0] == "Fatal Python error: Aborted"
+
+
+async def test_a_traceback_comes_whole_and_in_order(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "fail", text="the entry's own")
+        await eventually(lambda: "RuntimeError: the entry's own" in it.said())
+        said = it.said()
+        assert said[0] == "Traceback (most recent call last):"
+        assert said[-1] == "RuntimeError: the entry's own"
+        assert '    raise RuntimeError(payload["text"])' in said
+
+
+async def test_a_process_prints_on_while_nobody_reads_as_far_as_its_pipe_holds(
+    tmp_path: Path,
+) -> None:
+    async with owner(tmp_path) as it:
+        it.reads = False
+        # What is written in small pieces does not fill every page.
+        await it.spawn("fits.1", "print_much", size=PIPE_BYTES * 9 // 10)
+        await it.spawn("full.1", "print_much", size=PIPE_BYTES + 1)
+        await eventually(lambda: it.ended == [("fits.1", 0)])
+        await eventually(
+            lambda: psutil.Process(it.pids["full.1"]).status() == psutil.STATUS_SLEEPING
+        )
+        assert not is_over(it.pidfds["full.1"])
+        it.read("full.1")
+        await eventually(lambda: ("full.1", 0) in it.ended)
+
+
+async def test_the_pipes_of_a_process_are_its_own_and_the_owners_alone(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "wait")
+        into = tmp_path / "facts"
+        await it.spawn("a.2", "describe", into=str(into), data=b"")
+        await eventually(lambda: it.ended)
+        outsiders = _open_in(it.pid) | _open_in(it.pids["a.1"])
+        pipes = {link for link in json.loads(into.read_text())["open"] if link.startswith("pipe:")}
+        # Two to print into, and the one with the secret.
+        assert len(pipes - _open_in(os.getpid())) == 3
+        assert not (pipes & outsiders) - _open_in(os.getpid())
+
+
+async def test_a_later_spawner_has_nothing_of_the_processes_before_it(tmp_path: Path) -> None:
+    before = _open_in(os.getpid())
+    async with owner(tmp_path) as it:
+        await it.spawn("a.1", "wait")
+        held = _open_in(os.getpid())
+        it.spawner.kill()
+        await eventually(lambda: it.died)
+        it.spawner.start()
+        await eventually(lambda: it.ready == 2)
+        assert "anon_inode:[pidfd]" in held
+        assert _open_in(it.pid) & held <= before
+
+
+async def test_what_a_dead_process_left_holds_no_pipe_open_here(tmp_path: Path) -> None:
+    async with owner(tmp_path) as it:
+        before = len(os.listdir("/proc/self/fd"))
+        parent, _ = await it.spawn_family("a.1")
+        # A child of it is kept from dying by nothing but the stopped spawner.
+        await stop(it)
+        signal.pidfd_send_signal(parent, signal.SIGKILL)
+        await eventually(lambda: is_over(parent))
+        it.outputs.died("a.1", "1")
+        # Both pidfds are there still.
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) == before + 2)
 
 
 # --- preloading -----------------------------------------------------------------------------
@@ -549,7 +649,7 @@ async def test_closing_what_is_closed_or_never_was_started_is_no_mistake(tmp_pat
 # --- the first spawner, a fork --------------------------------------------------------------------
 
 FORKED = """
-import asyncio, os, sys
+import asyncio, os
 from supervision.spawner import Spawner, SpawnerEvents, SpawnOrder, fork_spawner
 
 async def main(first):
@@ -557,13 +657,12 @@ async def main(first):
     def ended(key, status, swept):
         print(key, status)
         done.set()
-    def spawned(key, pid, pidfd):
-        print(key, pid != os.getpid())
-        os.close(pidfd)
+    def spawned(made):
+        print(made.key, made.pid != os.getpid())
     spawner = Spawner(SpawnerEvents(lambda: print("ready"), spawned, print, ended, print, print))
     spawner.start(first)
     entry = "tests.support.entries:end"
-    spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, b"secret", sys.argv[1]))
+    spawner.order(SpawnOrder("a.1", "a", entry, {"code": 7}, b"secret"))
     await done.wait()
     await spawner.close()
     print("closed", spawner.pid)
@@ -598,12 +697,12 @@ if fork() == 0:
 theirs.close()
 assert msgpack.unpackb(ours.recv(100)) == {"ready": True}
 socket.send_fds(ours, [msgpack.packb({
-    "spawn": "a.1", "name": "a", "entry": "tests.support.entries:say",
-    "payload": {"text": "I live"}, "output": sys.argv[1],
+    "spawn": "a.1", "name": "a", "entry": "tests.support.entries:describe",
+    "payload": {"into": sys.argv[1], "data": b""},
 })], [0])
 for _ in range(2):
     os.waitpid(-1, 0)
-print(os.path.exists(sys.argv[1]) and open(sys.argv[1]).read())
+print("it ran" if os.path.exists(sys.argv[1]) else "it never ran")
 """
 
 THREADED = """
@@ -622,8 +721,8 @@ finally:
 """
 
 
-def test_the_first_spawner_is_a_fork_and_works_like_any_other(tmp_path: Path) -> None:
-    said = run_python(FORKED, tmp_path / "out").splitlines()
+def test_the_first_spawner_is_a_fork_and_works_like_any_other() -> None:
+    said = run_python(FORKED).splitlines()
     assert said == ["ready", "a.1 True", "a.1 7", "closed None"]
 
 
@@ -634,4 +733,4 @@ def test_a_process_with_threads_is_not_forked() -> None:
 def test_a_process_whose_spawner_died_while_it_was_being_forked_does_not_run(
     tmp_path: Path,
 ) -> None:
-    assert "I live" not in run_python(ORPHANED, tmp_path / "out")
+    assert run_python(ORPHANED, tmp_path / "facts") == "it never ran\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import threading
 import time
@@ -56,6 +57,18 @@ class Crasher(Actor):
     async def on_start(self) -> None:
         """Crash."""
         os._exit(3)
+
+
+class Aborting(Actor):
+    """Prints, and ends as a native library ends that meets what cannot be."""
+
+    async def on_start(self) -> None:
+        """Abort."""
+        print("tensor 1 of 2")  # noqa: T201 - what is printed is what is tested
+        libc = ctypes.CDLL(None)
+        libc.puts(b"tensor 2 of 2")
+        os.write(2, b"ggml: not enough memory")
+        libc.abort()
 
 
 class Unstartable(Actor):

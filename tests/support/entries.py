@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -46,6 +47,23 @@ def say(payload: dict[str, Any], secret_fd: int) -> NoReturn:
     """Print ``text``, read all of standard input, and end."""
     print(payload["text"], flush=True)  # noqa: T201 - what is printed is what is tested
     os.write(2, f"{payload['text']} on standard error, {os.read(0, 10)!r} in\n".encode())
+    os._exit(0)
+
+
+def abort(payload: dict[str, Any], secret_fd: int) -> NoReturn:
+    """Print ``text`` from Python and from C, then do what native libraries do in despair."""
+    print(f"python: {payload['text']}")  # noqa: T201 - as above
+    libc = ctypes.CDLL(None)
+    libc.puts(f"c: {payload['text']}".encode())
+    libc.abort()
+    os._exit(0)
+
+
+def print_much(payload: dict[str, Any], secret_fd: int) -> NoReturn:
+    """Print ``size`` bytes in lines, and end."""
+    left = payload["size"]
+    while left:
+        left -= os.write(1, b"x" * min(left - 1, 99) + b"\n")
     os._exit(0)
 
 

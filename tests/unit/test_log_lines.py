@@ -42,6 +42,14 @@ def test_a_traceback_stands_below_its_line() -> None:
     assert found.readable().splitlines()[1:] == ["Traceback …", "ZeroDivisionError"]
 
 
+def test_what_was_printed_keeps_its_form_and_steers_no_terminal() -> None:
+    found = parse(line(7, "    raise\tError \x1b[31m\x07", level="warning", stream="stderr"))
+    assert found is not None
+    assert found.readable() == (
+        "10:00:07.123 warning  storage       stderr |     raise\tError \\x1b[31m\\x07"
+    )
+
+
 @pytest.mark.parametrize("raw", ["", "no json", "[]", '"text"', '{"event": "cut o'])
 def test_what_is_no_line_is_none(raw: str) -> None:
     assert parse(raw) is None
@@ -53,6 +61,15 @@ def test_lines_of_all_files_come_in_the_order_of_their_times(tmp_path: Path) -> 
     assert events(LogFiles(tmp_path).latest(10, "info")) == ["a", "b", "c", "d"]
     assert events(LogFiles(tmp_path).latest(2, "info")) == ["c", "d"]
     assert events(LogFiles(tmp_path, ["memory"]).latest(10, "info")) == ["b", "c"]
+
+
+def test_what_an_actor_prints_is_shown_with_what_it_logs(tmp_path: Path) -> None:
+    write(tmp_path, "storage", line(1, "a"), line(3, "c"))
+    write(tmp_path, "storage.out", line(2, "b", stream="stdout"))
+    write(tmp_path, "storage_2.out", line(4, "d", stream="stdout"))
+    files = LogFiles(tmp_path, ["storage"])
+    assert files.names() == ["storage", "storage_2"]
+    assert events(files.latest(10, "info")) == ["a", "b", "c"]
 
 
 def test_only_what_is_of_the_level_or_above_it_is_shown(tmp_path: Path) -> None:
