@@ -75,7 +75,8 @@ class EngineSettings(Section):
         0,
         ge=0,
         le=19,
-        description="How far the model's threads give way to others, as in nice(1), without unit. "
+        description="Steps that the model's threads give way to others more than their process "
+        "does, as in nice(1), without unit; `niceness` of the entry itself is that of the process. "
         "0: they get their fair share beside other programs. More lets messages pass them sooner; "
         "whether that pays was not measured reliably yet.",
     )

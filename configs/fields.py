@@ -61,10 +61,18 @@ def _class_path(text: str) -> str:
     return text
 
 
+def _cpu_numbers(cpus: list[int]) -> list[int]:
+    # Linux knows 8192 at most; which of them a machine has is seen where they are used.
+    if not cpus or min(cpus) < 0 or max(cpus) > 8191:
+        raise wrong(f"{cpus} is no choice of CPUs", "give some of their numbers, such as [0, 1]")
+    return cpus
+
+
 # Strict models take no text for a path, and text is all that TOML has.
 LocalPath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 ActorName = Annotated[str, AfterValidator(_actor_name)]
 ClassPath = Annotated[str, AfterValidator(_class_path)]
+CpuNumbers = Annotated[list[int], AfterValidator(_cpu_numbers)]
 
 
 RELOADS: dict[str, JsonValue] = {"reload": True}

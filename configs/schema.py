@@ -31,6 +31,7 @@ from configs.fields import (
     RELOADS,
     ActorName,
     ClassPath,
+    CpuNumbers,
     Section,
     wrong,
 )
@@ -106,6 +107,29 @@ class ActorEntry(Section):
         le=16_777_216,
         description="Resident memory in MiB above which the actor is drained and started again. "
         "Unset: no ceiling, as what a model needs only its owner knows.",
+    )
+    cpus: CpuNumbers | None = Field(
+        None,
+        description="Numbers of the CPUs that the process and all that it starts may run on, as in "
+        "taskset(1). Unset: all that noyau may run on, as the system spreads work better than a "
+        "list does, except where one actor must be kept off what another needs.",
+    )
+    niceness: int = Field(
+        0,
+        ge=0,
+        le=19,
+        description="Steps that the whole process, and all that it starts, gives way to others "
+        "more than noyau does, as in nice(1). 0: nobody waits for who answers. (An engine's own "
+        "`niceness` is that of its model's threads alone, and comes on top: its messages pass "
+        "them.)",
+    )
+    max_open_files: int | None = Field(
+        None,
+        ge=64,
+        le=1_073_741_816,
+        description="Files and sockets that the process may have open at a time: the soft limit, "
+        "as in `ulimit -Sn`. Unset: what noyau was started with, commonly 1024, where an actor "
+        "has some thirty open.",
     )
     preload: bool = Field(
         False,

@@ -238,7 +238,9 @@ class Generation:
 
 def _load_nicely(backend: Backend, path: Path, model: str, options: EngineSettings) -> Loaded:
     """In a thread of its own: the library's threads inherit how nice it is to others."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), options.niceness)
+    # From where the process is, as nobody may go below that. More than 19 is 19 to the kernel.
+    niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + options.niceness
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
     return backend.load(path, model, options)
 
 

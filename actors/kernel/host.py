@@ -19,6 +19,7 @@ import structlog
 from actors.kernel.actor import Actor, Surroundings
 from actors.kernel.logs import log_to
 from actors.kernel.registry import load_actor
+from actors.kernel.resources import apply_resources
 from actors.kernel.serving import Server
 from configs.incarnation import Incarnation
 from protocol.backoff import Backoff
@@ -187,6 +188,7 @@ class Host:
 def _prepared(incarnation: Incarnation) -> tuple[type[Actor], Any]:
     """The actor's class, and what it prepared."""
     try:
+        apply_resources(incarnation.name, incarnation.settings.actors[incarnation.name])
         actor_class = load_actor(incarnation.class_path)
         return actor_class, actor_class.prepare(incarnation)
     except SetupError as error:

@@ -98,6 +98,19 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "give 'permanent', 'transient' or 'temporary'",
         ),
         (
+            "actors.storage.cpus=[]",
+            "[] is no choice of CPUs",
+            "give some of their numbers, such as [0, 1]",
+        ),
+        (
+            "actors.storage.cpus=[0, -1]",
+            "[0, -1] is no choice of CPUs",
+            "give some of their numbers, such as [0, 1]",
+        ),
+        ("actors.storage.cpus=0", "0 is not a list", 'give one, such as ["cpu_engine"]'),
+        ("actors.storage.niceness=-1", "-1 is out of bounds", "give 0 to 19"),
+        ("actors.storage.max_open_files=3", "3 is out of bounds", "give 64 to 1073741816"),
+        (
             "actors.storage.class=Storage",
             "'Storage' names no class",
             'write "package.module:Class"',
