@@ -1,4 +1,5 @@
-"""CPU, memory and age of processes, for the status: read from the system when somebody asks."""
+"""CPU, memory, threads, open files and age of processes, for the status: read from the system when
+somebody asks."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ class Vitals:
     """What the system says of one process."""
 
     cpu_percent: float
-    """Of one core, since the last look."""
+    """Of one core, since the last look; at the first one, since its start."""
     rss_bytes: int
+    threads: int
+    open_files: int | None
+    """Files, sockets, pipes …; None where the system does not tell."""
     uptime_s: float
 
 
@@ -28,14 +32,20 @@ class VitalsReader:
         """None for a process that is gone."""
         try:
             process = self._known.get(pid)
+            known = process is not None
             if process is None:
                 process = self._known[pid] = psutil.Process(pid)
             with process.oneshot():
+                uptime_s = time.time() - process.create_time()
+                # Asked in any case: the next answer is the use since this look.
+                cpu_percent = process.cpu_percent(None)
+                if not known:
+                    times = process.cpu_times()
+                    cpu_percent = 100 * (times.user + times.system) / max(uptime_s, 0.01)
                 return Vitals(
-                    process.cpu_percent(None),
-                    process.memory_info().rss,
-                    time.time() - process.create_time(),
-                )
+                    cpu_percent, process.memory_info().rss, process.num_threads(),
+                    _open_files(process), uptime_s,
+                )  # fmt: skip
         except psutil.NoSuchProcess:
             self._known.pop(pid, None)
             return None
@@ -43,3 +53,11 @@ class VitalsReader:
     def keep_only(self, pids: set[int]) -> None:
         """Forget all other processes."""
         self._known = {pid: process for pid, process in self._known.items() if pid in pids}
+
+
+def _open_files(process: psutil.Process) -> int | None:
+    try:
+        return process.num_fds()
+    except psutil.AccessDenied:
+        # It may keep its /proc from others, also from its own user: prctl(2), PR_SET_DUMPABLE.
+        return None

@@ -73,7 +73,11 @@ class ActorStatus(Message):
     last_exit: str
     uptime_s: float | None
     cpu_percent: float | None
+    """Of one core, since the last time that anybody asked; at first, since its start."""
     rss_bytes: int | None
+    threads: int | None = None
+    open_files: int | None = None
+    """Files, sockets, pipes … that it has open."""
     activity: Activity
     counters: Counters
     info: dict[str, Any]
@@ -85,6 +89,11 @@ class ProcessStatus(Message):
     pid: int | None
     restarts: int = 0
     uptime_s: float = 0.0
+    cpu_percent: float | None = None
+    """These four as in `ActorStatus`; None where there is no process."""
+    rss_bytes: int | None = None
+    threads: int | None = None
+    open_files: int | None = None
 
 
 class Status(Message):

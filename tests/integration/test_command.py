@@ -95,8 +95,14 @@ async def test_asking_status_restart_and_down_work_on_a_running_system() -> None
         assert isinstance(found["supervisor"]["pid"], int)
         for actor in found["actors"]:
             assert {"name", "pid", "epoch", "state", "health", "reason", "restarts"} <= actor.keys()
+        for process in (*found["actors"], found["supervisor"], found["spawner"], found["guard"]):
+            assert process["threads"] >= 1
+            assert process["open_files"] >= 3
+            assert process["rss_bytes"] > 5_000_000
+            assert process["cpu_percent"] >= 0
         table = await command(system, "status")
         assert all(actor["name"] in table for actor in found["actors"])
+        assert "threads" in await command(system, "status", "--verbose")
 
         piped = await command(
             system, "ask", "--max-tokens", "12", "--temperature", "0", "Shorten this:",
