@@ -14,6 +14,7 @@ import math
 import operator
 import os
 import platform
+import signal
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,11 +28,13 @@ __all__ = [
     "Options",
     "System",
     "alternate",
+    "end_in_order",
     "median_ratio",
     "p99",
     "parse_arguments",
     "show_figures",
     "show_table",
+    "takes_part",
     "without_default_actors",
 ]
 
@@ -87,26 +90,51 @@ def _positive(text: str) -> int:
     return number
 
 
+def end_in_order() -> None:
+    """Have SIGTERM end this benchmark as Ctrl-C does: everything it started ends, its folders go.
+
+    Without it what runs ends too, as the kernel tells it, but leaves its folders.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 async def alternate(
-    contestants: Mapping[str, Callable[[], Awaitable[T]]], options: Options, *, warm_up: bool = True
+    contestants: Mapping[str, Callable[[], Awaitable[T]]],
+    options: Options,
+    *,
+    warm_up: bool = True,
+    rounds: Mapping[str, int] | None = None,
 ) -> dict[str, list[T]]:
     """Have each contestant do one round in turn, ``options.runs`` times over.
 
-    Returns every contestant's results, as many for each. With ``warm_up`` one more turn comes
-    first, which is not counted. With ``--quick`` it ends early rather than late.
+    Returns every contestant's results, as many for each. ``rounds`` names those whose rounds take
+    long and how many of them are enough: they sit out the other turns, evenly over the run. With
+    ``warm_up`` the others take one more turn first, which is not counted. With ``--quick`` it ends
+    early rather than late.
     """
+    fewer = rounds or {}
     results: dict[str, list[T]] = {name: [] for name in contestants}
-    longest = 0.0
+    longest = dict.fromkeys(contestants, 0.0)
     for turn in range(-1 if warm_up else 0, options.runs):
-        began = time.monotonic()
-        if turn > 0 and began + longest > options.until:
+        if turn < 0:
+            names = [name for name in contestants if name not in fewer]
+        else:
+            wanted = {name: fewer.get(name, options.runs) for name in contestants}
+            names = [n for n, count in wanted.items() if takes_part(turn, options.runs, count)]
+        if turn > 0 and time.monotonic() + sum(longest[name] for name in names) > options.until:
             break
-        for name, run in contestants.items():
-            result = await run()
+        for name in names:
+            began = time.monotonic()
+            result = await contestants[name]()
+            longest[name] = max(longest[name], time.monotonic() - began)
             if turn >= 0:
                 results[name].append(result)
-        longest = max(longest, time.monotonic() - began)
     return results
+
+
+def takes_part(turn: int, turns: int, rounds: int) -> bool:
+    """Whether one who takes ``rounds`` of all turns takes this one; the first is always taken."""
+    return rounds >= turns or turn * rounds % turns < rounds
 
 
 def p99(values: Sequence[float]) -> float:
@@ -116,6 +144,7 @@ def p99(values: Sequence[float]) -> float:
 
 def median_ratio(ours: Sequence[float], others: Sequence[float]) -> float | None:
     """The median over the rounds of ours divided by theirs; None where they did not take part.
+    Both took part in the same turns.
 
     Round by round, because a machine that is busy for a while slows both sides of a round.
     """

@@ -38,11 +38,11 @@ from benchmarks.harness import (
     show_table,
     without_default_actors,
 )
-from benchmarks.system import ROOT
+from benchmarks.system import PEERS, ROOT
 
 PAYLOAD_BYTES = 256
 IN_FLIGHT = 64
-PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PEERS_PYTHON = PEERS / "bin" / "python"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ from protocol.messages.supervisor import Shutdown
 from supervision.processes import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / ".venv-peers"
+"""The environment that peers live in, where `make bench` made it."""
 
 READY_S = 600.0
 """From the start to READY, at most: the first run fetches the weights."""
