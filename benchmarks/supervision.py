@@ -105,7 +105,7 @@ class Patient:
         self._orders.unlink()
         client = system.client
         # One that crashes or has failed is started; one that hangs has to be killed for that.
-        await client.ask(Restart(name=self._name))
+        await client.ask(Restart(names=[self._name]))
         if client.caller.directory.entries[self._name].state is not ActorState.READY:
             await self._kill(system)
         await client.caller.ready(self._name, client.caller.clock.now() + 30)
