@@ -106,6 +106,10 @@ SHOWN = (
 
 SPAWNER = "spawner"
 
+JUDGE_S_PER_ACTOR = 0.0025
+"""With few actors their health is judged at every look; 200 of them take a millisecond each time,
+and are judged twice a second."""
+
 log = structlog.get_logger("supervisor")
 
 
@@ -139,10 +143,12 @@ class Supervisor:
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
         self._health = HealthBoard()
+        self._judge_at = 0.0
         self._lookout = Lookout(
             settings.hang, run_folder.folder, self._now, self._running,
             LookoutEvents(
-                hangs=self._on_hang, has_memory=self._on_memory, looked=self._tell_health
+                hangs=self._on_hang, has_memory=self._on_memory, beats=self._plan.beats,
+                looked=self._tell_health,
             ),
         )  # fmt: skip
         self._spawner_restarts = counts[SPAWNER]
@@ -334,7 +340,11 @@ class Supervisor:
 
     def _tell_health(self) -> None:
         """Tell everybody of each actor whose health is another one now."""
-        verdicts = self._reporter.verdicts(self._now(), self._plan.children)
+        now, children = self._now(), self._plan.children
+        if now < self._judge_at:
+            return
+        self._judge_at = now + len(children) * JUDGE_S_PER_ACTOR
+        verdicts = self._reporter.verdicts(now, children)
         for name, was in self._health.changes(verdicts):
             self._watchers.changed(name)
             health, reason = verdicts[name].health.value, verdicts[name].reason
@@ -350,7 +360,9 @@ class Supervisor:
         if request.info is None:
             raise NotAllowed("a heartbeat needs a hello before it")
         peer = request.info
-        self._do(self._plan.heartbeat(peer.name, peer.epoch, message, self._now()))
+        # Most say nothing new, and there are many of them.
+        if effects := self._plan.heartbeat(peer.name, peer.epoch, message, self._now()):
+            self._do(effects)
 
     @handles(Happened)
     def on_happened(self, message: Happened, request: Request) -> None:

@@ -176,9 +176,10 @@ class Watchman:
             watch.reload(settings)
 
     def look(
-        self, now: float, seen: Iterable[tuple[str, Look, Signs | None]]
+        self, now: float, seen: Iterable[tuple[str, Look | None, Signs | None]]
     ) -> list[tuple[str, Hung]]:
-        """One look at everybody there is, by key; those that hang, and why."""
+        """One look at everybody there is, by key; those that hang, and why. Who has no `Look` is
+        there, and was not asked about this time."""
         everybody = list(seen)
         keys = {key for key, _, _ in everybody}
         self._watches = {key: watch for key, watch in self._watches.items() if key in keys}
@@ -191,7 +192,7 @@ class Watchman:
             watch = self._watches.get(key)
             if watch is None:
                 watch = self._watches[key] = Watch(self._settings, now)
-            hung = watch.look(now, look, signs)
+            hung = watch.look(now, look, signs) if look is not None else None
             if hung is not None:
                 found.append((key, hung))
         return self._unless_the_machine_paused(now, found)

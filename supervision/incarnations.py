@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from configs import Settings
 from configs.incarnation import Incarnation
@@ -40,18 +41,26 @@ class Incarnations:
         self._outputs = outputs
         self._events = events
         self._pidfds: dict[str, int] = {}
+        self._dumped: tuple[Settings, dict[str, Any]] | None = None
         self._loop = asyncio.get_running_loop()
 
     def spawn(self, settings: Settings, name: str, epoch: str) -> None:
         """Have the spawner make this incarnation, with these settings."""
         entry = settings.actors[name]
+        if self._dumped is None or self._dumped[0] is not settings:
+            self._dumped = (settings, settings.model_dump(mode="json"))
         spec = Incarnation(
             name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
             settings=settings,
         )  # fmt: skip
+        payload = spec.model_dump(mode="json", exclude={"settings"})
         self._spawner.order(
             SpawnOrder(
-                key_of(name, epoch), name, ACTOR_MAIN, spec.model_dump(mode="json"), self._secret
+                key_of(name, epoch),
+                name,
+                ACTOR_MAIN,
+                payload | {"settings": self._dumped[1]},
+                self._secret,
             )
         )
 

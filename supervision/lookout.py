@@ -21,6 +21,8 @@ class LookoutEvents:
     """(name, epoch, how)"""
     has_memory: Callable[[str, str, int], None]
     """(name, epoch, resident bytes)"""
+    beats: Callable[[str, str, float], None]
+    """(name, epoch, when its event loop last turned)"""
     looked: Callable[[], None]
     """One look is over."""
 
@@ -53,8 +55,12 @@ class Lookout:
         seen = self._looker.look(self._processes())
         for key, hung in self._watchman.look(self._now(), seen):
             self._events.hangs(*name_and_epoch(key), hung)
-        for key, look, _ in seen:
-            self._events.has_memory(*name_and_epoch(key), look.rss_bytes)
+        for key, look, signs in seen:
+            name, epoch = name_and_epoch(key)
+            if look is not None:
+                self._events.has_memory(name, epoch, look.rss_bytes)
+            if signs is not None:
+                self._events.beats(name, epoch, signs.beat_at)
         self._events.looked()
 
     def reload(self, settings: HangSettings) -> None:

@@ -39,6 +39,10 @@ EXIT_REPORT_S = 0.5
 nothing of it is left. It comes within milliseconds; a descendant that is stuck in the kernel, or a
 stopped spawner, lets this run out."""
 
+SPAWNS_AT_ONCE = 8
+"""Orders that the spawner has at a time. Each has its time-out from its order on, and one spawner
+makes them one after the other."""
+
 LAST_WORDS_S = 0.2
 """How long to wait for the word of an actor that ended because it cannot start: the kernel and the
 spawner may tell of the end before the heartbeat with the reason is read. It was sent before."""
@@ -66,6 +70,7 @@ class Plan:
         self._stopping: list[set[str]] | None = None
         self._spawner_ready = False
         self._spawner_due: float | None = None
+        self._spawner_replaced = False
         needs = {name: entry.needs for name, entry in settings.actors.items()}
         self._needs = needs
         self._rolling = Rolling()
@@ -129,7 +134,7 @@ class Plan:
 
     def spawner_lost(self, now: float) -> list[Effect]:
         """The spawner died. Its children die with it, which their pidfds tell by themselves."""
-        self._spawner_ready = False
+        self._spawner_ready = self._spawner_replaced = False
         self._spawner_due = None
         effects: list[Effect] = [
             Tell("spawner.died", "spawner", "the spawner died; starting another")
@@ -158,9 +163,12 @@ class Plan:
             if child.reason != waits_for:
                 child.reason = waits_for
                 effects.append(Publish(child.name))
-            if not missing:
+            if not missing and self._in_flight() < SPAWNS_AT_ONCE:
                 effects += self._spawn(child, now)
         return effects
+
+    def _in_flight(self) -> int:
+        return sum(child.state is ChildState.SPAWNING for child in self.children.values())
 
     def _spawn(self, child: Child, now: float) -> list[Effect]:
         self._counter += 1
@@ -185,10 +193,10 @@ class Plan:
         child.due_at = now + self._settings.supervisor.start_timeout_s
         effects: list[Effect] = [Publish(name)]
         if child.then is Then.STAY:
-            return ending.drain(child, self._settings, now)
-        if child.early is not None:
+            effects = ending.drain(child, self._settings, now)
+        elif child.early is not None:
             effects += self.heartbeat(name, epoch, child.early, now)
-        return effects
+        return effects + self._start_what_can(now)
 
     def spawn_failed(self, name: str, epoch: str, reason: str, now: float) -> list[Effect]:
         """The spawner could not make the process. Its siblings are none the worse for it."""
@@ -240,6 +248,12 @@ class Plan:
             text = f"{name} is unavailable: {child.reason}"
             return [Publish(name), Tell("actor.unavailable", name, text), *self._roll_on(now)]
         return [Publish(name)] if changed else []
+
+    def beats(self, name: str, epoch: str, at: float) -> None:
+        """Its page says that its event loop turned at ``at``: no message needs to say so too."""
+        child = self.children[name]
+        if child.epoch == epoch and child.heard_at is not None:
+            child.heard_at = max(child.heard_at, at)
 
     def _heed_caller(self, caller: Child, unanswered: Mapping[str, int], now: float) -> None:
         """What an actor saw of those that it asks."""
@@ -511,7 +525,9 @@ class Plan:
                 return self._start_what_can(now)
             case ChildState.DEAD:
                 return self._decide(child, child.unexplained or Exit(), now)
-            case ChildState.SPAWNING:
+            case ChildState.SPAWNING if not self._spawner_replaced:
+                # Once, whoever else waits for it.
+                self._spawner_replaced = True
                 return _SPAWNER_SILENT
             case _ if child.runs:
                 return ending.out_of_time(child, now)

@@ -42,6 +42,12 @@ EXIT_SETUP = 78
 START_RETRY = Backoff(first_s=2.0, factor=2.0, max_s=30.0)
 """How long an actor that could not start for a reason that may pass (no network) waits."""
 
+QUIET_BEATS = 7
+"""Beats that are not sent, as nothing changed: with the defaults a message comes at least every two
+seconds. That the loop turns is read off the page of signs, ten times a second."""
+LATE_MS = 50.0
+"""An event loop that was late by less says nothing of the actor."""
+
 log = structlog.get_logger("host")
 
 
@@ -56,6 +62,8 @@ class Host:
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
         self._signs: SignsPage | None = None
+        self._said: Heartbeat | None = None
+        self._quiet = 0
 
     async def run(self, actor_class: type[Actor], prepared: Any) -> int:
         """Live one life. Returns the process's exit code."""
@@ -178,11 +186,27 @@ class Host:
             state=actor.state, counters=server.counters(), activity=actor.activity,
             reason=actor.reason, info=actor.info, unanswered=caller.unanswered(),
         )  # fmt: skip
+        if self._signs is not None and self._quiet < QUIET_BEATS and self._is_old(heartbeat):
+            # The page says that the loop turns; the message would say nothing else.
+            self._quiet += 1
+            return
+        self._said, self._quiet = heartbeat, 0
         try:
             caller.tell_supervisor(heartbeat)
         except ActorDied as error:
             # The loss of the supervisor's link ends this process by itself.
             log.warning("heartbeat_not_sent", error=error.message)
+
+    def _is_old(self, heartbeat: Heartbeat) -> bool:
+        """Whether all of it was said the last time. How late the loop was is news when that is
+        worth a word."""
+        if self._said is None or heartbeat.counters.loop_lag_ms > LATE_MS:
+            return False
+        was = self._said.counters
+        calm = heartbeat.counters.model_copy(update={"loop_lag_ms": was.loop_lag_ms})
+        return was.loop_lag_ms <= LATE_MS and self._said == heartbeat.model_copy(
+            update={"counters": calm}
+        )
 
 
 def _prepared(incarnation: Incarnation) -> tuple[type[Actor], Any]:

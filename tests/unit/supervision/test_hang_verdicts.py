@@ -285,3 +285,19 @@ def test_idle_time_between_two_steps_is_no_step() -> None:
     it.go_on(100)
     it.processes["a"].doing = Doing.WORKING
     assert it.go_on(SETTINGS.stuck_s + 1) == ["a"]
+
+
+def test_who_is_not_asked_about_at_every_look_is_found_all_the_same() -> None:
+    it = world(a=Process())
+    it.go_on(1)
+    it.processes["a"].beats = False
+    for turn in range(200):
+        it.now += 0.1
+        for process in it.processes.values():
+            process.live(it.now, 0.1)
+        seen: list[tuple[str, Look | None, Signs | None]] = []
+        for name, process in it.processes.items():
+            look, signs = process.seen()
+            seen.append((name, look if turn % 5 == 0 else None, signs))
+        it.found += [(it.now, name, hung) for name, hung in it.watchman.look(it.now, seen)]
+    assert SETTINGS.idle_s + 1 < it.first("a")[0] < SETTINGS.idle_s + 2

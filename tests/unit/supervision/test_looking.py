@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from protocol.signs import Doing, SignsPage
-from supervision.looking import Looker, read_stat
+from supervision.looking import LOOKS_AT_ONCE, QUIET_LOOKS, Looker, read_stat
 from tests.support.scripts import start_python
 from tests.support.waiting import until
 
@@ -35,13 +35,18 @@ def test_a_name_that_looks_like_fields_deceives_nobody(name: str) -> None:
 def test_a_process_is_seen_to_be_stopped_and_to_go_on(tmp_path: Path) -> None:
     process = start_python("import time; time.sleep(60)")
     looker = Looker(tmp_path)
+
+    def state() -> str:
+        look = looker.look([("a.1", process.pid)])[0][1]
+        assert look is not None
+        return look.state
+
     try:
-        processes = [("a.1", process.pid)]
-        until(lambda: looker.look(processes)[0][1].state == "S")
+        until(lambda: state() == "S")
         os.kill(process.pid, signal.SIGSTOP)
-        until(lambda: looker.look(processes)[0][1].state == "T")
+        until(lambda: state() == "T")
         os.kill(process.pid, signal.SIGCONT)
-        until(lambda: looker.look(processes)[0][1].state == "S")
+        until(lambda: state() == "S")
     finally:
         process.kill()
         process.communicate()
@@ -69,3 +74,34 @@ def test_a_process_that_is_gone_is_left_out_and_nothing_is_kept_open(tmp_path: P
     assert looker.look([("a.1", pid)]) == []
     looker.look([])
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_of_many_whose_loops_turn_the_kernel_is_asked_in_turns(tmp_path: Path) -> None:
+    looker, count = Looker(tmp_path), LOOKS_AT_ONCE * 2 + 1
+    processes = [(f"a.{number}", os.getpid()) for number in range(count)]
+    pages = [SignsPage(tmp_path / f"{key}.signs") for key, _ in processes]
+    asked: set[str] = set()
+    for turn in range(3):
+        for page in pages:
+            page.beat(float(turn + 1))
+        found = looker.look(processes)
+        now = {key for key, look, _ in found if look is not None}
+        assert len(now) == LOOKS_AT_ONCE
+        assert all(signs is not None for _, _, signs in found)
+        asked |= now
+    assert len(asked) == count
+    looker.close()
+
+
+def test_one_whose_loop_stands_still_is_asked_about_at_each_look(tmp_path: Path) -> None:
+    looker, count = Looker(tmp_path), LOOKS_AT_ONCE * 3
+    processes = [(f"a.{number}", os.getpid()) for number in range(count)]
+    pages = {key: SignsPage(tmp_path / f"{key}.signs") for key, _ in processes}
+    for turn in range(QUIET_LOOKS + 2):
+        for key, page in pages.items():
+            if key != "a.7":
+                page.beat(float(turn + 1))
+        found = {key: look for key, look, _ in looker.look(processes)}
+        if turn > QUIET_LOOKS:
+            assert found["a.7"] is not None
+    looker.close()

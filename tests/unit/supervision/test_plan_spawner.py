@@ -6,7 +6,7 @@ import signal
 
 from supervision.child import ChildState
 from supervision.effects import ReplaceSpawner, Signal
-from supervision.plan import EXIT_REPORT_S
+from supervision.plan import EXIT_REPORT_S, SPAWNS_AT_ONCE
 from tests.support.planning import CRASH, PlanDriver, running, signals, spawns, told
 
 
@@ -209,3 +209,23 @@ def test_a_restart_by_hand_survives_the_spawners_death() -> None:
     driver.spawner_lost()
     driver.died("a")
     assert spawns(driver.spawner_ready()) == ["a"]
+
+
+def test_the_spawner_has_few_orders_at_a_time_and_the_rest_wait() -> None:
+    driver = PlanDriver({f"a{number}": [] for number in range(20)})
+    effects = driver.spawner_ready()
+    first = spawns(effects)
+    assert len(first) == SPAWNS_AT_ONCE
+    assert len(spawns(driver.spawned(first[0]))) == 1
+    for name in first[1:]:
+        driver.spawned(name)
+    assert len(spawns(driver.all)) == 2 * SPAWNS_AT_ONCE
+
+
+def test_a_silent_spawner_is_told_of_once_however_many_wait_for_it() -> None:
+    driver = PlanDriver({"a": [], "b": [], "c": []}, supervisor={"spawn_timeout_s": 3})
+    driver.spawner_ready()
+    assert told(driver.advance(3)) == ["spawner.silent"]
+    driver.spawner_lost()
+    driver.spawner_ready()
+    assert told(driver.advance(3)) == ["spawner.silent"]
