@@ -429,6 +429,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "supervision.guard", *given])
     become_subreaper()
     set_name("noyau-supervisor")
+    # A terminal may be set to stop whoever writes to it from the background (stty tostop).
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         settings = load_settings(file=options.config, assignments=options.assignments)
         profile = at_start(

@@ -42,6 +42,7 @@ from supervision.preloading import Preloader
 from supervision.processes import (
     become_subreaper,
     children_of,
+    close_all_but,
     die_with_parent,
     kill_descendants,
     set_name,
@@ -247,6 +248,8 @@ def _redirect(output: str) -> None:
 
 def serve(channel: socket.socket, supervisor: int) -> NoReturn:
     """Be the spawner of this supervisor (its pid). The process must have one thread."""
+    # A fork of the supervisor has all that it had open: the pipe on which only that may speak.
+    close_all_but(channel.fileno())
     become_subreaper()
     die_with_parent(supervisor, signal.SIGTERM)
     set_name("noyau-spawner")

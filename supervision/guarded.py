@@ -1,19 +1,23 @@
-"""The supervisor's end of its guard: when that dies, another one is started that adopts us.
+"""The supervisor's end of its guard: one that dies is followed by one that adopts.
 
-The next guard is a child of the supervisor, in a session of its own. It holds the reading end of
-a pipe: the kernel closes the writing end with the supervisor, however that ends.
+The next guard is a child of the supervisor, in a session of its own. Each guard holds the reading
+end of a pipe, on which the event loop here shows that it turns (`supervision.listening`). A guard
+that does not read costs nothing: the pipe never blocks, and takes the beats of hours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervision.guard import ADOPT, STOPPING
+from supervision.listening import BEAT
 from supervision.restart import Again, Exit, RestartPolicy
+from supervision.silence import BEAT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Lineage:
     """What the supervisor was started with, without what a guard adds."""
     guard: int = 0
     """Process id; 0 runs without a guard."""
+    pipe: int | None = None
+    """The descriptor that it listens to."""
     restarts: int = 0
     """Supervisors before this one."""
     guard_restarts: int = 0
@@ -48,6 +54,10 @@ class GuardKeeper:
         self._pidfd = -1
         self._is_child = False
         self._pipe = -1
+        if lineage.pipe is not None:
+            self._pipe = lineage.pipe
+            _keep_to_ourselves(self._pipe)
+        self._beating: asyncio.TimerHandle | None = None
         self._stopped = False
         self.pid: int | None = lineage.guard or None
         """None while there is none."""
@@ -56,14 +66,27 @@ class GuardKeeper:
         """When the present guard was first seen; monotonic seconds."""
 
     def start(self) -> None:
-        """Watch the guard that there is."""
+        """Watch the guard that there is, and show it that we live."""
         if self.pid is None:
             return
+        self._beat()
         if os.getppid() != self.pid:
             # Gone before we could look.
             self._on_death()
         else:
             self._watch(self.pid)
+
+    def _beat(self) -> None:
+        # First: whatever comes of this beat, the next one is due.
+        self._beating = self._loop.call_later(BEAT_S, self._beat)
+        self._write(BEAT)
+
+    def _write(self, said: bytes) -> None:
+        if self._pipe >= 0:
+            # Killed a moment ago, or stopped long ago: there is nobody to tell, which is noticed in
+            # other ways.
+            with contextlib.suppress(BrokenPipeError, BlockingIOError):
+                os.write(self._pipe, said)
 
     def _watch(self, pid: int) -> None:
         self._pidfd = os.pidfd_open(pid)
@@ -100,7 +123,8 @@ class GuardKeeper:
             return
         self.restarts += 1
         self.since = self._now()
-        theirs, self._pipe = os.pipe2(os.O_CLOEXEC)
+        theirs, self._pipe = os.pipe()
+        _keep_to_ourselves(self._pipe)
         told = (os.getpid(), 3, self._lineage.restarts, self.restarts)
         self.pid = os.posix_spawn(
             sys.executable,
@@ -125,9 +149,12 @@ class GuardKeeper:
     def stop(self, code: int) -> None:
         """The supervisor ends with this exit code: tell a guard that cannot wait for it."""
         self._stopped = True
-        if self._pipe >= 0:
-            try:
-                os.write(self._pipe, bytes([code]))
-            except BrokenPipeError:
-                # Killed a moment ago: there is nobody to tell.
-                return
+        if self._beating is not None:
+            self._beating.cancel()
+        self._write(bytes([code]))
+
+
+def _keep_to_ourselves(pipe: int) -> None:
+    """Nobody that we start is to write on it, and it must never hold us up."""
+    os.set_inheritable(pipe, False)
+    os.set_blocking(pipe, False)

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.signs import SUFFIX, Signs, SignsReader
-from supervision.hangs import Look
-
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STAT_BYTES = 1024
-"""A line of /proc/PID/stat is shorter than half of that."""
-
-
-def read_stat(stat: bytes) -> Look:
-    """What /proc/PID/stat says; see proc(5)."""
-    # The name in parentheses may hold anything.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return Look(
-        state=fields[0].decode(),
-        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
-        faults=int(fields[7]) + int(fields[9]),
-        rss_bytes=int(fields[21]) * _PAGE_BYTES,
-    )
+from supervision.looks import Eye, Look
 
 
 @dataclass(slots=True)
 class _Eyes:
     """What is kept open to look at one incarnation."""
 
-    stat: int
+    kernel: Eye
     signs: SignsReader | None = None
 
     def close(self) -> None:
-        os.close(self.stat)
+        self.kernel.close()
         if self.signs is not None:
             self.signs.close()
 
@@ -59,14 +41,14 @@ class Looker:
             # It may end at any moment; the kernel tells of that in another way.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 eyes = self._eyes_for(key, pid)
-                look = read_stat(os.pread(eyes.stat, _STAT_BYTES, 0))
+                look = eyes.kernel.look()
                 found.append((key, look, eyes.signs.read() if eyes.signs is not None else None))
         return found
 
     def _eyes_for(self, key: str, pid: int) -> _Eyes:
         eyes = self._eyes.get(key)
         if eyes is None:
-            eyes = self._eyes[key] = _Eyes(os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC))
+            eyes = self._eyes[key] = _Eyes(Eye(pid))
         if eyes.signs is None:
             eyes.signs = SignsReader.open(self._run_folder / f"{key}{SUFFIX}")
         return eyes
