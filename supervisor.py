@@ -85,6 +85,7 @@ from supervision.spawner import (
     SpawnerEvents,
     fork_spawner,
 )
+from supervision.sweeping import sweep
 from supervision.watchers import Watchers
 
 EXIT_OK = 0
@@ -94,11 +95,13 @@ EXIT_SETUP = 78
 
 SHOWN = (
     "actor.died", "actor.failed", "actor.hung", "actor.killed", "actor.too_large",
-    "spawner.died", "spawner.silent", "guard.died", "guard.failed",
+    "spawner.died", "spawner.silent", "spawner.stopped", "guard.died", "guard.failed",
+    "guard.stopped",
 )  # fmt: skip
 """Events that whoever sits at the terminal wants to see."""
 
 SPAWNER = "spawner"
+GUARD = "guard"
 
 log = structlog.get_logger("supervisor")
 
@@ -129,14 +132,16 @@ class Supervisor:
         self._watchers = Watchers(self._entry)
         self._health = HealthBoard()
         self._lookout = Lookout(
-            settings.hang, run_folder.folder, self._now, self._running,
+            settings.hang, run_folder.folder, self._now, self._running, self._others,
             LookoutEvents(
-                hangs=self._on_hang, has_memory=self._on_memory, looked=self._tell_health
+                hangs=self._on_hang, has_memory=self._on_memory, stopped=self._on_stopped,
+                looked=self._tell_health,
             ),
         )  # fmt: skip
         self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
+        self._replacing: asyncio.Task[None] | None = None
         self._spawner = Spawner(
             SpawnerEvents(
                 ready=self._on_spawner_ready,
@@ -158,7 +163,7 @@ class Supervisor:
 
         self._guard = GuardKeeper(
             lineage, RestartPolicy(settings.restart, "permanent"), self._now,
-            lambda what, text: self._tell(Happened(what=what, actor="guard", text=text)),
+            lambda what, text: self._tell(Happened(what=what, actor=GUARD, text=text)),
         )  # fmt: skip
 
     def _now(self) -> float:
@@ -246,7 +251,10 @@ class Supervisor:
         if event.what in SHOWN or (
             event.what == "actor.ready" and self._plan.restarted(event.actor)
         ):
-            sys.stderr.write(f"noyau: {event.text}\n")
+            # The terminal may be gone, as after the end of the guard that was started in it; what
+            # follows from the event must not depend on that.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"noyau: {event.text}\n")
         self._watchers.happened(event)
 
     # --- what the spawner and the kernel say ------------------------------------------------
@@ -291,12 +299,25 @@ class Supervisor:
         self._do(self._plan.spawner_lost(now))
         match self._spawner_policy.decide(now, Exit(), lived):
             case Again(after_s):
-                self._loop.call_later(after_s, self._start_spawner)
+                self._replacing = self._loop.create_task(self._replace_spawner(after_s))
             case GiveUp() as verdict:
                 # Without a spawner there is nothing to supervise. The guard, or systemd, tries
                 # again with a new supervisor, and gives up in its turn.
                 self._failure = SpawnerFailed(f"the spawner is given up: {verdict.reason}")
                 self._done.set()
+
+    async def _replace_spawner(self, after_s: float) -> None:
+        left = await sweep(lambda: [self._guard.pid] if self._guard.pid is not None else [])
+        if left:
+            log.warning("descendants_left", pids=left)
+        await asyncio.sleep(after_s)
+        if self._done.is_set():
+            return
+        try:
+            self._start_spawner()
+        except OSError as error:
+            log.error("spawner_not_started", error=str(error))
+            self._on_spawner_died()
 
     # --- what is seen of processes --------------------------------------------------------
 
@@ -306,6 +327,16 @@ class Supervisor:
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
+
+    def _others(self) -> list[tuple[str, int]]:
+        named = ((SPAWNER, self._spawner.pid), (GUARD, self._guard.pid))
+        return [(name, pid) for name, pid in named if pid is not None]
+
+    def _on_stopped(self, name: str) -> None:
+        if name == GUARD:
+            self._guard.on_stopped()
+        else:
+            self._do(self._plan.spawner_stopped())
 
     def _on_hang(self, name: str, epoch: str, hung: Hung) -> None:
         self._do(self._plan.hung(name, epoch, hung, self._now()))

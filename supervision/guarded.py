@@ -1,4 +1,4 @@
-"""The supervisor's end of its guard: one that dies is followed by one that adopts.
+"""The supervisor's end of its guard: one that dies, or is stopped, is followed by one that adopts.
 
 The next guard is a child of the supervisor, in a session of its own. Each guard holds the reading
 end of a pipe, on which the event loop here shows that it turns (`supervision.listening`). A guard
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class GuardKeeper:
             self._pipe = lineage.pipe
             _keep_to_ourselves(self._pipe)
         self._beating: asyncio.TimerHandle | None = None
+        self._killed = False
         self._stopped = False
         self.pid: int | None = lineage.guard or None
         """None while there is none."""
@@ -92,6 +94,16 @@ class GuardKeeper:
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._on_death)
 
+    def on_stopped(self) -> None:
+        """It was seen to be stopped by a signal, so it guards nobody: kill it, and another one
+        follows."""
+        if self._pidfd >= 0 and not self._killed:
+            self._killed = True
+            text = "the guard was stopped by a signal (state T), and is killed"
+            self._tell("guard.stopped", text)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
     def _on_death(self) -> None:
         self._let_go()
         now = self._now()
@@ -117,6 +129,7 @@ class GuardKeeper:
             os.close(self._pipe)
             self._pipe = -1
         self.pid = None
+        self._killed = False
 
     def _replace(self) -> None:
         if self._stopped:

@@ -74,7 +74,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceSpawner:
-    """It did not answer in time: kill it and start another."""
+    """It does not answer: kill it and start another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class Plan:
         self._stopping: list[set[str]] | None = None
         self._spawner_ready = False
         self._spawner_due: float | None = None
+        self._spawner_killed = False
         needs = {name: entry.needs for name, entry in settings.actors.items()}
         self._stops_before = {
             name: [*entry.needs, *(used for used in entry.uses if used in settings.actors)]
@@ -149,6 +150,7 @@ class Plan:
     def spawner_started(self, now: float) -> list[Effect]:
         """A spawner was started; it has so long to say that it is ready."""
         self._spawner_due = now + self._settings.supervisor.start_timeout_s
+        self._spawner_killed = False
         return []
 
     def spawner_ready(self, now: float) -> list[Effect]:
@@ -172,6 +174,14 @@ class Plan:
                 # The word on how it ended will not come any more.
                 effects += self._decide(child, Exit(collateral=True), now)
         return effects
+
+    def spawner_stopped(self) -> list[Effect]:
+        """It was seen to be stopped by a signal: without it nobody who dies comes back."""
+        if self._spawner_killed or self._stopping is not None:
+            return []
+        self._spawner_killed = True
+        text = "the spawner was stopped by a signal (state T); replacing it"
+        return [Tell("spawner.stopped", "spawner", text), ReplaceSpawner()]
 
     def _start_what_can(self, now: float) -> list[Effect]:
         if self._stopping is not None or not self._spawner_ready:
