@@ -64,6 +64,7 @@ from supervision.incarnations import (
     name_and_epoch,
 )
 from supervision.lookout import Lookout, LookoutEvents
+from supervision.notify import Notifier, Service, take_service
 from supervision.plan import (
     AllStopped,
     Effect,
@@ -113,7 +114,13 @@ class SpawnerFailed(InternalError):
 class Supervisor:
     """Does what the plan decides, and answers those who ask. Lives on one event loop."""
 
-    def __init__(self, settings: Settings, run_folder: RunFolder, lineage: Lineage) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run_folder: RunFolder,
+        lineage: Lineage,
+        service: Service | None = None,
+    ) -> None:
         self._settings = settings
         self._run_folder = run_folder
         self._lineage = lineage
@@ -131,6 +138,7 @@ class Supervisor:
         self._reporter = Reporter(settings, self._boot, str(run_folder.folder))
         self._watchers = Watchers(self._entry)
         self._health = HealthBoard()
+        self._notifier = Notifier(service)
         self._lookout = Lookout(
             settings.hang, run_folder.folder, self._now, self._running, self._others,
             LookoutEvents(
@@ -178,6 +186,7 @@ class Supervisor:
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
         self._guard.start()
+        self._notifier.start()
         self._lookout.start()
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
@@ -189,6 +198,7 @@ class Supervisor:
             self._restarts.remove()
         finally:
             self._lookout.stop()
+            self._notifier.stop()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
@@ -216,6 +226,8 @@ class Supervisor:
                     self._spawner.kill()
                 case AllStopped():
                     self._done.set()
+        if self._plan.stopping:
+            self._notifier.stopping()
         self._set_alarm()
         self._remember_restarts()
 
@@ -347,7 +359,9 @@ class Supervisor:
 
     def _tell_health(self) -> None:
         """Tell everybody of each actor whose health is another one now."""
-        verdicts = self._reporter.verdicts(self._now(), self._plan.children)
+        now = self._now()
+        verdicts = self._reporter.verdicts(now, self._plan.children)
+        self._notifier.look(now, self._plan.children, verdicts)
         for name, was in self._health.changes(verdicts):
             self._watchers.changed(name)
             health, reason = verdicts[name].health.value, verdicts[name].reason
@@ -442,11 +456,13 @@ def _open_log(settings: Settings) -> None:
         ) from None
 
 
-async def _run(settings: Settings, lineage: Lineage, first_spawner: StartedProcess) -> None:
+async def _run(
+    settings: Settings, lineage: Lineage, service: Service | None, first_spawner: StartedProcess
+) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         _open_log(settings)
-        await Supervisor(settings, run_folder, lineage).run(first_spawner)
+        await Supervisor(settings, run_folder, lineage, service).run(first_spawner)
     finally:
         run_folder.close()
 
@@ -462,6 +478,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_name("noyau-supervisor")
     # A terminal may be set to stop whoever writes to it from the background (stty tostop).
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    service = take_service(os.environ, os.getpid())
     try:
         settings = load_settings(file=options.config, assignments=options.assignments)
         profile = at_start(
@@ -470,7 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings.model_copy(update={"device": DeviceSettings(profile=profile)})
         # Before anything is opened and any thread begins.
         first_spawner = fork_spawner()
-        asyncio.run(_run(settings, lineage(given, options), first_spawner))
+        asyncio.run(_run(settings, lineage(given, options), service, first_spawner))
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP
