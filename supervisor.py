@@ -78,6 +78,7 @@ from supervision.incarnations import (
     name_and_epoch,
 )
 from supervision.lookout import Lookout, LookoutEvents
+from supervision.notify import Notifier, Service, take_service
 from supervision.output import Outputs
 from supervision.plan import Plan
 from supervision.processes import become_subreaper, set_name
@@ -91,6 +92,7 @@ from supervision.spawner import (
     SpawnerEvents,
     fork_spawner,
 )
+from supervision.sweeping import sweep
 from supervision.watchers import Watchers
 
 EXIT_OK = 0
@@ -100,11 +102,13 @@ EXIT_SETUP = 78
 
 SHOWN = (
     "actor.died", "actor.failed", "actor.hung", "actor.killed", "actor.too_large",
-    "spawner.died", "spawner.silent", "guard.died", "guard.failed",
+    "spawner.died", "spawner.silent", "spawner.stopped", "guard.died", "guard.failed",
+    "guard.stopped",
 )  # fmt: skip
 """Events that whoever sits at the terminal wants to see."""
 
 SPAWNER = "spawner"
+GUARD = "guard"
 
 JUDGE_S_PER_ACTOR = 0.0025
 """With few actors their health is judged at every look; 200 of them take a millisecond each time,
@@ -122,7 +126,7 @@ class Supervisor:
 
     def __init__(
         self, load: Callable[[], Settings], settings: Settings, run_folder: RunFolder,
-        lineage: Lineage,
+        lineage: Lineage, service: Service | None = None,
     ) -> None:  # fmt: skip
         """``load`` reads the settings again, from where ``settings`` came."""
         self._load = load
@@ -144,16 +148,19 @@ class Supervisor:
         self._watchers = Watchers(self._entry)
         self._health = HealthBoard()
         self._judge_at = 0.0
+        self._notifier = Notifier(service)
         self._lookout = Lookout(
-            settings.hang, run_folder.folder, self._now, self._running,
+            settings.hang, run_folder.folder, self._now, self._running, self._others,
             LookoutEvents(
                 hangs=self._on_hang, has_memory=self._on_memory, beats=self._plan.beats,
+                stopped=self._on_stopped,
                 looked=self._tell_health,
             ),
         )  # fmt: skip
         self._spawner_restarts = counts[SPAWNER]
         self._spawner_policy = RestartPolicy(settings.restart, "permanent")
         self._spawner_since = self._began
+        self._replacing: asyncio.Task[None] | None = None
         self._spawner = Spawner(
             SpawnerEvents(
                 ready=self._on_spawner_ready,
@@ -179,7 +186,7 @@ class Supervisor:
 
         self._guard = GuardKeeper(
             lineage, RestartPolicy(settings.restart, "permanent"), self._now,
-            lambda what, text: self._tell(Happened(what=what, actor="guard", text=text)),
+            lambda what, text: self._tell(Happened(what=what, actor=GUARD, text=text)),
         )  # fmt: skip
 
     def _now(self) -> float:
@@ -194,6 +201,7 @@ class Supervisor:
         self._server.attach(transport.listen(address, self._server.on_frame))
         self._start_spawner(first_spawner)
         self._guard.start()
+        self._notifier.start()
         self._lookout.start()
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         try:
@@ -206,6 +214,7 @@ class Supervisor:
         finally:
             self._lookout.stop()
             self._outputs.close()
+            self._notifier.stop()
             self._guard.stop(EXIT_FAILED if self._failure is not None else EXIT_OK)
             transport.close()
         log.info("stopped")
@@ -233,6 +242,8 @@ class Supervisor:
                     self._spawner.kill()
                 case AllStopped():
                     self._done.set()
+        if self._plan.stopping:
+            self._notifier.stopping()
         self._set_alarm()
         self._remember_restarts()
 
@@ -268,7 +279,10 @@ class Supervisor:
         if event.what in SHOWN or (
             event.what == "actor.ready" and self._plan.restarted(event.actor)
         ):
-            sys.stderr.write(f"noyau: {event.text}\n")
+            # The terminal may be gone, as after the end of the guard that was started in it; what
+            # follows from the event must not depend on that.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"noyau: {event.text}\n")
         self._watchers.happened(event)
 
     # --- what the spawner and the kernel say ------------------------------------------------
@@ -315,12 +329,25 @@ class Supervisor:
         self._do(self._plan.spawner_lost(now))
         match self._spawner_policy.decide(now, Exit(), lived):
             case Again(after_s):
-                self._loop.call_later(after_s, self._start_spawner)
+                self._replacing = self._loop.create_task(self._replace_spawner(after_s))
             case GiveUp() as verdict:
                 # Without a spawner there is nothing to supervise. The guard, or systemd, tries
                 # again with a new supervisor, and gives up in its turn.
                 self._failure = SpawnerFailed(f"the spawner is given up: {verdict.reason}")
                 self._done.set()
+
+    async def _replace_spawner(self, after_s: float) -> None:
+        left = await sweep(lambda: [self._guard.pid] if self._guard.pid is not None else [])
+        if left:
+            log.warning("descendants_left", pids=left)
+        await asyncio.sleep(after_s)
+        if self._done.is_set():
+            return
+        try:
+            self._start_spawner()
+        except OSError as error:
+            log.error("spawner_not_started", error=str(error))
+            self._on_spawner_died()
 
     # --- what is seen of processes --------------------------------------------------------
 
@@ -330,6 +357,16 @@ class Supervisor:
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
+
+    def _others(self) -> list[tuple[str, int]]:
+        named = ((SPAWNER, self._spawner.pid), (GUARD, self._guard.pid))
+        return [(name, pid) for name, pid in named if pid is not None]
+
+    def _on_stopped(self, name: str) -> None:
+        if name == GUARD:
+            self._guard.on_stopped()
+        else:
+            self._do(self._plan.spawner_stopped())
 
     def _on_hang(self, name: str, epoch: str, hung: Hung) -> None:
         self._do(self._plan.hung(name, epoch, hung, self._now()))
@@ -345,6 +382,7 @@ class Supervisor:
             return
         self._judge_at = now + len(children) * JUDGE_S_PER_ACTOR
         verdicts = self._reporter.verdicts(now, children)
+        self._notifier.look(now, children, verdicts)
         for name, was in self._health.changes(verdicts):
             self._watchers.changed(name)
             health, reason = verdicts[name].health.value, verdicts[name].reason
@@ -472,12 +510,13 @@ async def _run(
     load: Callable[[], Settings],
     settings: Settings,
     lineage: Lineage,
+    service: Service | None,
     first_spawner: StartedProcess,
 ) -> None:
     run_folder = RunFolder(prepare_run_folder(settings.run.folder, settings.actors))
     try:
         _open_log(settings)
-        await Supervisor(load, settings, run_folder, lineage).run(first_spawner)
+        await Supervisor(load, settings, run_folder, lineage, service).run(first_spawner)
     finally:
         run_folder.close()
 
@@ -498,6 +537,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "supervision.guard", *given])
     become_subreaper()
     set_name("noyau-supervisor")
+    # A terminal may be set to stop whoever writes to it from the background (stty tostop).
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    service = take_service(os.environ, os.getpid())
 
     def load() -> Settings:
         return _for_this_machine(
@@ -508,7 +550,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load()
         # Before anything is opened and any thread begins.
         first_spawner = fork_spawner()
-        asyncio.run(_run(load, settings, lineage(given, options), first_spawner))
+        asyncio.run(_run(load, settings, lineage(given, options), service, first_spawner))
     except SetupError as error:
         sys.stderr.write(f"noyau: {error.message}\n")
         return EXIT_SETUP

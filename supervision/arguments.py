@@ -29,6 +29,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     # What a guard tells the supervisor that it starts.
     parser.add_argument("--guard", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--guard-pipe", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--restarts", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--guard-restarts", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -36,8 +37,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def lineage(given: Sequence[str], options: argparse.Namespace) -> Lineage:
     """What a guard told with the parsed command line ``given``."""
-    told = ("--guard=", "--restarts=", "--guard-restarts=")
+    told = ("--guard=", "--guard-pipe=", "--restarts=", "--guard-restarts=")
     return Lineage(
         tuple(argument for argument in given if not argument.startswith(told)),
-        options.guard, options.restarts, options.guard_restarts,
+        options.guard, options.guard_pipe, options.restarts, options.guard_restarts,
     )  # fmt: skip

@@ -52,7 +52,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceSpawner:
-    """It did not answer in time: kill it and start another."""
+    """It does not answer: kill it and start another."""
 
 
 @dataclass(frozen=True, slots=True)

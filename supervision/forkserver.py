@@ -46,6 +46,7 @@ from supervision.preloading import Preloader
 from supervision.processes import (
     become_subreaper,
     children_of,
+    close_all_but,
     die_with_parent,
     kill_descendants,
     print_line_by_line,
@@ -275,6 +276,8 @@ def _redirect(output: _Pipe, error_output: _Pipe) -> None:
 
 def serve(channel: socket.socket, supervisor: int) -> NoReturn:
     """Be the spawner of this supervisor (its pid). The process must have one thread."""
+    # A fork of the supervisor has all that it had open: the pipe on which only that may speak.
+    close_all_but(channel.fileno())
     become_subreaper()
     die_with_parent(supervisor, signal.SIGTERM)
     set_name("noyau-spawner")

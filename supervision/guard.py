@@ -1,4 +1,4 @@
-"""The guard: a tiny process that starts the supervisor again when it crashed.
+"""The guard: a tiny process that starts the supervisor again when it crashed or fell silent.
 
 ::
 
@@ -6,9 +6,12 @@
     python -m supervision.guard --adopt=PID,FD,RESTARTS,GUARD_RESTARTS [ARGUMENTS …]
 
 The first guard is the supervisor's parent. When it is killed, the supervisor starts the next one
-(`supervision.guarded`), which adopts: it cannot wait for a process that is no child of its own,
-so it reads from a pipe, whose end tells that the supervisor is gone; an exit code that was written
-before says that it ended as it wanted to. The supervisor that follows is a child again.
+(`supervision.guarded`), which adopts: it cannot learn the exit code of a process that is no child
+of its own, so it is told that on the pipe (`supervision.listening`). The supervisor that follows is
+a child again.
+
+A supervisor that was stopped by a signal, or whose event loop stands still, answers no more than a
+dead one: `supervision.silence` decides, and it is killed and followed by another.
 
 Standard library only, so that hardly anything can go wrong in it. It is a sub-reaper: whatever
 a killed supervisor leaves behind becomes its child, and it kills that before it starts the next
@@ -17,6 +20,7 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +29,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from supervision.listening import Listener, say
 from supervision.processes import become_subreaper, kill_descendants, set_name
 
 FINAL_EXIT_CODES = (0, 2, 78)
@@ -54,52 +59,54 @@ class Child:
     """A supervisor that this guard started."""
 
     def __init__(self, command: list[str], restarts: int, guard_restarts: int) -> None:
+        ours, theirs = os.pipe()
         told = (
-            f"--guard={os.getpid()}", f"--restarts={restarts}", f"--guard-restarts={guard_restarts}"
+            f"--guard={os.getpid()}", f"--guard-pipe={theirs}",
+            f"--restarts={restarts}", f"--guard-restarts={guard_restarts}",
         )  # fmt: skip
         # A group of its own: Ctrl-C in the terminal reaches it through the guard, once.
-        self._process = subprocess.Popen([*command, *told], process_group=0)
+        self._process = subprocess.Popen([*command, *told], process_group=0, pass_fds=(theirs,))
+        os.close(theirs)
+        pid = self._process.pid
+        self._listener = Listener(pid, ours, os.pidfd_open(pid))
 
     def wait(self) -> int:
         """See `Guarded.wait`."""
-        return self._process.wait()
+        self._listener.wait()
+        code = self._process.wait()
+        if self._listener.killed and self._listener.announced is not None:
+            # It had ended as it wanted to, all but for the last step.
+            return self._listener.announced
+        return code
 
     def stop(self) -> None:
         """See `Guarded.stop`."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+        self._listener.signal(signal.SIGTERM)
 
 
 class Adopted:
     """A supervisor that another guard started, and that started this one."""
 
     def __init__(self, pid: int, pipe: int) -> None:
-        self._pipe = pipe
-        self._pidfd = -1
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        if os.getppid() != pid:
+        pidfd: int | None = None
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+        if pidfd is not None and os.getppid() != pid:
             # It died before, and the number may be another's by now.
-            os.close(self._pidfd)
-            self._pidfd = -1
+            os.close(pidfd)
+            pidfd = None
+        self._listener = Listener(pid, pipe, pidfd)
 
     def wait(self) -> int | None:
         """See `Guarded.wait`."""
-        said = b""
-        while part := os.read(self._pipe, 16):
-            said += part
-        os.close(self._pipe)
-        return said[0] if said else None
+        self._listener.wait()
+        if self._listener.killed and self._listener.announced is None:
+            return -signal.SIGKILL
+        return self._listener.announced
 
     def stop(self) -> None:
         """See `Guarded.stop`."""
-        if self._pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
-            except ProcessLookupError:
-                return
+        self._listener.signal(signal.SIGTERM)
 
 
 class Guard:
@@ -142,13 +149,13 @@ class Guard:
                 return _passed_on(code)
             delay = self._delay_after_crash(time.monotonic())
             if delay is None:
-                sys.stderr.write(
-                    f"noyau: the supervisor crashed {MAX_CRASHES + 1} times within "
-                    f"{WINDOW_S:g} s; its log says why\n"
+                say(
+                    f"the supervisor crashed {MAX_CRASHES + 1} times within {WINDOW_S:g} s; its "
+                    "log says why"
                 )
                 return 1
             self._restarts += 1
-            sys.stderr.write(f"noyau: the supervisor ended ({_how(code)}); starting another\n")
+            say(f"the supervisor ended ({_how(code)}); starting another")
             time.sleep(delay)
 
     def _stop(self) -> None:

@@ -1,19 +1,24 @@
-"""The supervisor's end of its guard: when that dies, another one is started that adopts us.
+"""The supervisor's end of its guard: one that dies, or is stopped, is followed by one that adopts.
 
-The next guard is a child of the supervisor, in a session of its own. It holds the reading end of
-a pipe: the kernel closes the writing end with the supervisor, however that ends.
+The next guard is a child of the supervisor, in a session of its own. Each guard holds the reading
+end of a pipe, on which the event loop here shows that it turns (`supervision.listening`). A guard
+that does not read costs nothing: the pipe never blocks, and takes the beats of hours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervision.guard import ADOPT, STOPPING
+from supervision.listening import BEAT
 from supervision.restart import Again, Exit, RestartPolicy
+from supervision.silence import BEAT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Lineage:
     """What the supervisor was started with, without what a guard adds."""
     guard: int = 0
     """Process id; 0 runs without a guard."""
+    pipe: int | None = None
+    """The descriptor that it listens to."""
     restarts: int = 0
     """Supervisors before this one."""
     guard_restarts: int = 0
@@ -48,6 +55,11 @@ class GuardKeeper:
         self._pidfd = -1
         self._is_child = False
         self._pipe = -1
+        if lineage.pipe is not None:
+            self._pipe = lineage.pipe
+            _keep_to_ourselves(self._pipe)
+        self._beating: asyncio.TimerHandle | None = None
+        self._killed = False
         self._stopped = False
         self.pid: int | None = lineage.guard or None
         """None while there is none."""
@@ -56,18 +68,41 @@ class GuardKeeper:
         """When the present guard was first seen; monotonic seconds."""
 
     def start(self) -> None:
-        """Watch the guard that there is."""
+        """Watch the guard that there is, and show it that we live."""
         if self.pid is None:
             return
+        self._beat()
         if os.getppid() != self.pid:
             # Gone before we could look.
             self._on_death()
         else:
             self._watch(self.pid)
 
+    def _beat(self) -> None:
+        # First: whatever comes of this beat, the next one is due.
+        self._beating = self._loop.call_later(BEAT_S, self._beat)
+        self._write(BEAT)
+
+    def _write(self, said: bytes) -> None:
+        if self._pipe >= 0:
+            # Killed a moment ago, or stopped long ago: there is nobody to tell, which is noticed in
+            # other ways.
+            with contextlib.suppress(BrokenPipeError, BlockingIOError):
+                os.write(self._pipe, said)
+
     def _watch(self, pid: int) -> None:
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._on_death)
+
+    def on_stopped(self) -> None:
+        """It was seen to be stopped by a signal, so it guards nobody: kill it, and another one
+        follows."""
+        if self._pidfd >= 0 and not self._killed:
+            self._killed = True
+            text = "the guard was stopped by a signal (state T), and is killed"
+            self._tell("guard.stopped", text)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _on_death(self) -> None:
         self._let_go()
@@ -94,13 +129,15 @@ class GuardKeeper:
             os.close(self._pipe)
             self._pipe = -1
         self.pid = None
+        self._killed = False
 
     def _replace(self) -> None:
         if self._stopped:
             return
         self.restarts += 1
         self.since = self._now()
-        theirs, self._pipe = os.pipe2(os.O_CLOEXEC)
+        theirs, self._pipe = os.pipe()
+        _keep_to_ourselves(self._pipe)
         told = (os.getpid(), 3, self._lineage.restarts, self.restarts)
         self.pid = os.posix_spawn(
             sys.executable,
@@ -125,9 +162,12 @@ class GuardKeeper:
     def stop(self, code: int) -> None:
         """The supervisor ends with this exit code: tell a guard that cannot wait for it."""
         self._stopped = True
-        if self._pipe >= 0:
-            try:
-                os.write(self._pipe, bytes([code]))
-            except BrokenPipeError:
-                # Killed a moment ago: there is nobody to tell.
-                return
+        if self._beating is not None:
+            self._beating.cancel()
+        self._write(bytes([code]))
+
+
+def _keep_to_ourselves(pipe: int) -> None:
+    """Nobody that we start is to write on it, and it must never hold us up."""
+    os.set_inheritable(pipe, False)
+    os.set_blocking(pipe, False)

@@ -22,31 +22,14 @@ from dataclasses import dataclass
 
 from configs.sections import HangSettings
 from protocol.signs import Doing, Signs
+from supervision.looks import Look, Stops
 
-STOPPED_LOOKS = 2
-"""Who was stopped for a moment only is let go on."""
-STARVED_SHARE = 0.2
-"""A process that wants to run and got less than this share of a core is starved."""
 BUSY_SHARE = 0.5
 """Who computes at least this share of a core is busy, with whatever."""
 LEARNT_STEPS = 10
 """Steps of work after which the longest of them says something of how fast this machine is."""
 LATE_LOOKS = 5
 """A look that comes so many intervals late says more of this process than of the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the kernel says of a process."""
-
-    state: str
-    """As in proc(5): R, S, D, T, t, Z …"""
-    cpu_s: float
-    """CPU time so far, of all its threads."""
-    faults: int
-    """Pages that it touched for the first time, so far: loading shows by them."""
-    rss_bytes: int = 0
-    """What it has in memory now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +48,7 @@ class Watch:
 
     def __init__(self, settings: HangSettings, now: float) -> None:
         self._settings = settings
-        self._stopped = 0
+        self._stops = Stops()
         self._signs: Signs | None = None
         self._faults = 0
         self._loop_at = self._work_at = now
@@ -84,7 +67,7 @@ class Watch:
         self.showed_life = False
         self._loop_at = self._work_at = now
         self._cpu_at_loop = self._cpu_at_work = self._cpu
-        self._stopped = 0
+        self._stops.start_anew()
 
     def silence(self, now: float) -> float:
         """Seconds since its event loop last turned, as far as it shows."""
@@ -106,8 +89,7 @@ class Watch:
             # Somebody looks at it with a debugger, and may do so for hours.
             self.start_anew(now)
             return None
-        self._stopped = self._stopped + 1 if look.state == "T" else 0
-        if self._stopped >= STOPPED_LOOKS:
+        if self._stops.look(look.state):
             return Hung("it was stopped by a signal (state T)", stopped=True)
         if look.state == "T" or signs is None:
             return None
@@ -138,7 +120,7 @@ class Watch:
             Doing.WORKING: self._settings.stuck_s,
         }[signs.doing]
         silence, used = now - self._loop_at, look.cpu_s - self._cpu_at_loop
-        if silence <= patience or _excused(look, used, silence):
+        if silence <= patience or look.excuses(used, silence):
             return None
         how = "computes" if used >= BUSY_SHARE * silence else "waits for something"
         return Hung(f"its event loop has not turned for {silence:.1f} s; it {how}")
@@ -149,15 +131,10 @@ class Watch:
         silence, used = now - self._work_at, look.cpu_s - self._cpu_at_work
         computes = used >= BUSY_SHARE * silence
         patience = self.step_budget_s if computes else self._settings.stuck_s
-        if silence <= patience or _excused(look, used, silence):
+        if silence <= patience or look.excuses(used, silence):
             return None
         how = "though it computes" if computes else "and it does not compute either"
         return Hung(f"its work has not got on for {silence:.1f} s, {how}", loop_turns=True)
-
-
-def _excused(look: Look, used_s: float, silence_s: float) -> bool:
-    """Whether it would go on if it were let."""
-    return look.state == "D" or (look.state == "R" and used_s < STARVED_SHARE * silence_s)
 
 
 class Watchman:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.signs import SUFFIX, Signs, SignsReader
-from supervision.hangs import Look
+from supervision.looks import Eye, Look
 
 LOOKS_AT_ONCE = 40
 """Processes of which the kernel is asked in one look. It takes some 25 us for each; with more of
@@ -18,29 +17,12 @@ QUIET_LOOKS = 4
 """Looks without a turn of its event loop after which a process is asked about at each. With the
 defaults, a loop turns every second or third look."""
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STAT_BYTES = 1024
-"""A line of /proc/PID/stat is shorter than half of that."""
-
-
-def read_stat(stat: bytes) -> Look:
-    """What /proc/PID/stat says; see proc(5)."""
-    # The name in parentheses may hold anything.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return Look(
-        state=fields[0].decode(),
-        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
-        faults=int(fields[7]) + int(fields[9]),
-        rss_bytes=int(fields[21]) * _PAGE_BYTES,
-    )
-
 
 @dataclass(slots=True)
 class _Eyes:
     """What is kept open to look at one incarnation."""
 
-    stat: int
+    kernel: Eye
     signs: SignsReader | None = None
     beat_at: float = 0.0
     quiet: int = 0
@@ -55,7 +37,7 @@ class _Eyes:
         return signs
 
     def close(self) -> None:
-        os.close(self.stat)
+        self.kernel.close()
         if self.signs is not None:
             self.signs.close()
 
@@ -84,8 +66,7 @@ class Looker:
                 eyes = self._eyes_for(key, pid)
                 signs = eyes.read_signs()
                 asked = key in turn or eyes.quiet >= QUIET_LOOKS
-                look = read_stat(os.pread(eyes.stat, _STAT_BYTES, 0)) if asked else None
-                found.append((key, look, signs))
+                found.append((key, eyes.kernel.look() if asked else None, signs))
         return found
 
     def _turn(self, keys: list[str]) -> set[str]:
@@ -99,7 +80,7 @@ class Looker:
     def _eyes_for(self, key: str, pid: int) -> _Eyes:
         eyes = self._eyes.get(key)
         if eyes is None:
-            eyes = self._eyes[key] = _Eyes(os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC))
+            eyes = self._eyes[key] = _Eyes(Eye(pid))
         if eyes.signs is None:
             eyes.signs = SignsReader.open(self._run_folder / f"{key}{SUFFIX}")
         return eyes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from configs import HangSettings
 from supervision.hangs import Hung, Watchman
 from supervision.incarnations import name_and_epoch
 from supervision.looking import Looker
+from supervision.looks import Eye, Stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,19 @@ class LookoutEvents:
     """(name, epoch, resident bytes)"""
     beats: Callable[[str, str, float], None]
     """(name, epoch, when its event loop last turned)"""
+    stopped: Callable[[str], None]
+    """(name) of a process that is no actor: a signal has stopped it"""
     looked: Callable[[], None]
     """One look is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """A process that is no actor."""
+
+    pid: int
+    eye: Eye
+    stops: Stops
 
 
 class Lookout:
@@ -36,12 +49,16 @@ class Lookout:
         run_folder: Path,
         now: Callable[[], float],
         processes: Callable[[], Iterable[tuple[str, int]]],
+        others: Callable[[], Iterable[tuple[str, int]]],
         events: LookoutEvents,
     ) -> None:
-        """``processes``: key and pid of all that run now."""
+        """``processes``: key and pid of all actors that run now; ``others``: name and pid of those
+        that are no actors, which have no page of signs."""
         self._settings = settings
         self._now = now
         self._processes = processes
+        self._others = others
+        self._other: dict[str, _Other] = {}
         self._events = events
         self._watchman = Watchman(settings)
         self._looker = Looker(run_folder)
@@ -61,6 +78,7 @@ class Lookout:
                 self._events.has_memory(name, epoch, look.rss_bytes)
             if signs is not None:
                 self._events.beats(name, epoch, signs.beat_at)
+        self._look_at_others()
         self._events.looked()
 
     def reload(self, settings: HangSettings) -> None:
@@ -68,8 +86,25 @@ class Lookout:
         self._settings = settings
         self._watchman.reload(settings)
 
+    def _look_at_others(self) -> None:
+        there = dict(self._others())
+        for name, other in list(self._other.items()):
+            if there.get(name) != other.pid:
+                self._other.pop(name).eye.close()
+        for name, pid in there.items():
+            # It may end at any moment; the kernel tells of that in another way.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if name not in self._other:
+                    self._other[name] = _Other(pid, Eye(pid), Stops())
+                other = self._other[name]
+                if other.stops.look(other.eye.look().state):
+                    self._events.stopped(name)
+
     def stop(self) -> None:
         """Look no more."""
         if self._next is not None:
             self._next.cancel()
         self._looker.close()
+        for other in self._other.values():
+            other.eye.close()
+        self._other.clear()

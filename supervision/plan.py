@@ -70,7 +70,7 @@ class Plan:
         self._stopping: list[set[str]] | None = None
         self._spawner_ready = False
         self._spawner_due: float | None = None
-        self._spawner_replaced = False
+        self._spawner_killed = False
         needs = {name: entry.needs for name, entry in settings.actors.items()}
         self._needs = needs
         self._rolling = Rolling()
@@ -124,6 +124,7 @@ class Plan:
     def spawner_started(self, now: float) -> list[Effect]:
         """A spawner was started; it has so long to say that it is ready."""
         self._spawner_due = now + self._settings.supervisor.start_timeout_s
+        self._spawner_killed = False
         return []
 
     def spawner_ready(self, now: float) -> list[Effect]:
@@ -134,7 +135,7 @@ class Plan:
 
     def spawner_lost(self, now: float) -> list[Effect]:
         """The spawner died. Its children die with it, which their pidfds tell by themselves."""
-        self._spawner_ready = self._spawner_replaced = False
+        self._spawner_ready = self._spawner_killed = False
         self._spawner_due = None
         effects: list[Effect] = [
             Tell("spawner.died", "spawner", "the spawner died; starting another")
@@ -150,6 +151,14 @@ class Plan:
                 # The word on how it ended will not come any more.
                 effects += self._decide(child, Exit(collateral=True), now)
         return effects
+
+    def spawner_stopped(self) -> list[Effect]:
+        """It was seen to be stopped by a signal: without it nobody who dies comes back."""
+        if self._spawner_killed or self._stopping is not None:
+            return []
+        self._spawner_killed = True
+        text = "the spawner was stopped by a signal (state T); replacing it"
+        return [Tell("spawner.stopped", "spawner", text), ReplaceSpawner()]
 
     def _start_what_can(self, now: float) -> list[Effect]:
         if self._stopping is not None or not self._spawner_ready:
@@ -525,9 +534,9 @@ class Plan:
                 return self._start_what_can(now)
             case ChildState.DEAD:
                 return self._decide(child, child.unexplained or Exit(), now)
-            case ChildState.SPAWNING if not self._spawner_replaced:
+            case ChildState.SPAWNING if not self._spawner_killed:
                 # Once, whoever else waits for it.
-                self._spawner_replaced = True
+                self._spawner_killed = True
                 return _SPAWNER_SILENT
             case _ if child.runs:
                 return ending.out_of_time(child, now)

@@ -92,6 +92,9 @@ class PlanDriver:
     def spawner_lost(self) -> list[Effect]:
         return self._did(self.plan.spawner_lost(self.now))
 
+    def spawner_stopped(self) -> list[Effect]:
+        return self._did(self.plan.spawner_stopped())
+
     def spawned(self, name: str, epoch: str | None = None) -> list[Effect]:
         self._pid += 1
         return self._did(self.plan.spawned(name, epoch or self.epoch(name), self._pid, self.now))

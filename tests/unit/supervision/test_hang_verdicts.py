@@ -8,7 +8,8 @@ import pytest
 
 from configs.sections import HangSettings
 from protocol.signs import Doing, Signs
-from supervision.hangs import Hung, Look, Watchman
+from supervision.hangs import Hung, Watchman
+from supervision.looks import Look
 
 SETTINGS = HangSettings(
     look_interval_s=0.1, idle_s=5, loading_s=100, working_s=60, stuck_s=10, term_s=0.5

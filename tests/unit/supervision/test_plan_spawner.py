@@ -57,6 +57,29 @@ def test_a_spawner_that_dies_before_it_is_ready_owes_no_readiness_any_more() -> 
     assert driver.plan.next_at() is None
 
 
+def test_a_stopped_spawner_is_replaced_at_once_and_told_once() -> None:
+    driver = running("a")
+    effects = driver.spawner_stopped()
+    assert told(effects) == ["spawner.stopped"]
+    assert ReplaceSpawner() in effects
+    assert driver.spawner_stopped() == []
+
+
+def test_the_spawner_that_replaces_a_stopped_one_may_be_stopped_as_well() -> None:
+    driver = running("a")
+    driver.spawner_stopped()
+    driver.spawner_lost()
+    driver.died("a")
+    driver.spawner_started()
+    assert ReplaceSpawner() in driver.spawner_stopped()
+
+
+def test_a_stopped_spawner_is_let_be_while_everything_stops_as_all_would_die_with_it() -> None:
+    driver = running("a")
+    driver.stop()
+    assert driver.spawner_stopped() == []
+
+
 def test_a_fork_that_fails_is_tried_again_like_a_crash_and_its_siblings_go_on() -> None:
     driver = PlanDriver({"a": [], "good": []}, restart={"backoff_first_s": 1})
     driver.spawner_ready()
