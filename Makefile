@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos check format bench clean
+.PHONY: help demo run test chaos prove check format bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ test: $(READY)  ## all tests, with real processes and the real model
 
 chaos: $(READY)  ## five minutes of random kills under four talking clients
 	CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos/test_conversing.py
+
+prove: $(READY)  ## does each chaos test fail when its recovery is taken out? (half an hour)
+	$(BIN)/python -m tests.without_recovery $(ARGS)
 
 check: $(READY)  ## formatting, lint, types, layers: what CI runs
 	$(BIN)/ruff format --check .

@@ -1,0 +1,176 @@
+"""Does each chaos test fail when the recovery that it is about is taken out?
+
+    python -m tests.without_recovery [WORD …]
+
+For each entry a copy of the project is made, one place in it is changed so that the recovery does
+not happen any more, and the test is run there: it has to fail. First it is run unchanged: it has to
+pass. WORDs choose entries by what they are about. It takes a minute or two for each, as a test that
+waits for a recovery waits until its patience is over. Ends with 1 when a test passed all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recovery, and how it is taken out."""
+
+    about: str
+    path: str
+    there: str
+    instead: str
+    test: str
+
+
+ENTRIES = (
+    Entry(
+        "kill: a dead actor is started again",
+        "supervision/plan.py",
+        "        if isinstance(decision, Again):",
+        "        if isinstance(decision, Again) and child.name == 'nobody':",
+        "tests/chaos/test_kills.py::test_queries_outlive_the_sigkill_of[storage]",
+    ),
+    Entry(
+        "stop: a stopped actor is found",
+        "supervision/hangs.py",
+        "        if self._stops.look(look.state):",
+        "        if self._stops.look(look.state) and False:",
+        "tests/chaos/test_hangs.py::test_a_stopped_actor_is_replaced_whichever_of_the_six_it_is",
+    ),
+    Entry(
+        "spin: a silent event loop is found",
+        "supervision/hangs.py",
+        "return self._silent(now, look, signs) or self._stuck(now, look, signs)",
+        "return self._stuck(now, look, signs)",
+        "tests/chaos/test_hangs.py::test_an_actor_that_hangs_is_found_ended_and_replaced"
+        "[spin-it computes]",
+    ),
+    Entry(
+        "stall: a native call that never returns is found",
+        "supervision/hangs.py",
+        "return self._silent(now, look, signs) or self._stuck(now, look, signs)",
+        "return self._stuck(now, look, signs)",
+        "tests/chaos/test_hangs.py::test_an_actor_that_hangs_is_found_ended_and_replaced"
+        "[sleep-it waits for something]",
+    ),
+    Entry(
+        "stick: work that does not get on is found",
+        "supervision/hangs.py",
+        "return self._silent(now, look, signs) or self._stuck(now, look, signs)",
+        "return self._silent(now, look, signs)",
+        "tests/chaos/test_hangs.py::test_an_actor_that_hangs_is_found_ended_and_replaced"
+        "[stick-does not compute either]",
+    ),
+    Entry(
+        "leak: an actor over its ceiling is drained",
+        "supervision/plan.py",
+        "        if rss_bytes <= entry.memory_mib * 2**20:",
+        "        if rss_bytes:",
+        "tests/chaos/test_hangs.py::test_an_actor_over_its_memory_ceiling_is_drained_and_started_again",
+    ),
+    Entry(
+        "crash loop: it is given up",
+        "supervision/restart.py",
+        "        if len(self._recent) >= self._settings.max_restarts:",
+        "        if False:",
+        "tests/chaos/test_kills.py::test_a_crash_loop_ends_in_failed_and_its_siblings_are_untouched",
+    ),
+    Entry(
+        "supervisor killed: its guard starts another",
+        "supervision/guard.py",
+        "FINAL_EXIT_CODES = (0, 2, 78)",
+        "FINAL_EXIT_CODES = (0, 2, 78, -9)",
+        "tests/chaos/test_kills.py::"
+        "test_the_guard_starts_another_supervisor_and_lets_nothing_of_the_old_one_live",
+    ),
+    Entry(
+        "supervisor stopped: its guard ends it",
+        "supervision/looks.py",
+        "        return self._in_a_row >= STOPPED_LOOKS",
+        "        return False",
+        "tests/chaos/test_stopped_keepers.py::"
+        "test_a_stopped_supervisor_is_followed_by_another_and_nothing_of_it_is_left",
+    ),
+    Entry(
+        "spawner stopped: it is replaced",
+        "supervision/plan.py",
+        "        if self._spawner_killed or self._stopping is not None:",
+        "        if True:",
+        "tests/chaos/test_stopped_keepers.py::"
+        "test_a_stopped_spawner_is_replaced_and_all_that_it_had_is_gone_before",
+    ),
+    Entry(
+        "rolling restart: what was refused is asked again",
+        "protocol/caller.py",
+        "                if not again or self.clock.now() >= until:",
+        "                if True:",
+        "tests/integration/test_operations.py::"
+        "test_a_rolling_restart_of_everything_under_load_fails_no_request",
+    ),
+)
+
+
+def passes(test: str, folder: Path) -> bool:
+    """Run one test in this copy of the project."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{test} could not be run:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def copy_of_project(folder: Path) -> None:
+    """All that git knows of it, as it is now."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+
+
+def check(entry: Entry) -> str:
+    """What came of it; empty when all is as it should be."""
+    with tempfile.TemporaryDirectory(prefix="ny", dir="/tmp") as made:
+        folder = Path(made)
+        copy_of_project(folder)
+        if not passes(entry.test, folder):
+            return "fails with the recovery in place"
+        path = folder / entry.path
+        text = path.read_text()
+        if text.count(entry.there) != 1:
+            raise SystemExit(f"{entry.path} has no longer one place with {entry.there!r}")
+        path.write_text(text.replace(entry.there, entry.instead))
+        return "passes without the recovery" if passes(entry.test, folder) else ""
+
+
+def main(words: list[str]) -> int:
+    """Check those that are chosen; returns the exit code."""
+    chosen = [e for e in ENTRIES if not words or any(word in e.about for word in words)]
+    wrong = 0
+    for entry in chosen:
+        found = check(entry)
+        wrong += bool(found)
+        verdict = f"WRONG: {found}" if found else "its test fails"
+        print(f"{entry.about}: {verdict}", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
