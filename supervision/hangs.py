@@ -122,19 +122,24 @@ class Watch:
         silence, used = now - self._loop_at, look.cpu_s - self._cpu_at_loop
         if silence <= patience or look.excuses(used, silence):
             return None
-        how = "computes" if used >= BUSY_SHARE * silence else "waits for something"
+        how = "computes" if _computes(look, used, silence) else "waits for something"
         return Hung(f"its event loop has not turned for {silence:.1f} s; it {how}")
 
     def _stuck(self, now: float, look: Look, signs: Signs) -> Hung | None:
         if signs.doing is not Doing.WORKING:
             return None
         silence, used = now - self._work_at, look.cpu_s - self._cpu_at_work
-        computes = used >= BUSY_SHARE * silence
+        computes = _computes(look, used, silence)
         patience = self.step_budget_s if computes else self._settings.stuck_s
         if silence <= patience or look.excuses(used, silence):
             return None
         how = "though it computes" if computes else "and it does not compute either"
         return Hung(f"its work has not got on for {silence:.1f} s, {how}", loop_turns=True)
+
+
+def _computes(look: Look, used_s: float, silence_s: float) -> bool:
+    """Whether it is busy, with whatever; on a machine that is full it gets less than it wants."""
+    return look.state == "R" or used_s >= BUSY_SHARE * silence_s
 
 
 class Watchman:
