@@ -168,6 +168,10 @@ class Supervisor:
         """Run until everything has been told to stop and has stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, lambda: self._do(self._plan.stop(self._now())))
+        if self._lineage.guard:
+            # The guard passes on a terminal's. The kernel's own, to a group that loses its parent
+            # while one of it is stopped, means no harm: another guard follows.
+            self._loop.add_signal_handler(signal.SIGHUP, log.info, "hung_up_on")
         transport = ZmqTransport()
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
