@@ -305,16 +305,25 @@ class Supervisor:
     # --- what is seen of processes --------------------------------------------------------
 
     def _running(self) -> list[tuple[str, int]]:
-        return [
+        actors = [
             (key_of(name, child.epoch), child.pid)
             for name, child in self._plan.children.items()
             if child.runs and child.pid is not None
         ]
+        spawner = self._spawner.pid
+        return actors if spawner is None else [*actors, (key_of(SPAWNER, str(spawner)), spawner)]
 
     def _on_hang(self, name: str, epoch: str, hung: Hung) -> None:
+        if name == SPAWNER:
+            text = f"the spawner hangs, and is killed: {hung.reason}"
+            self._tell(Happened(what="spawner.silent", actor=SPAWNER, text=text))
+            self._spawner.kill()
+            return
         self._do(self._plan.hung(name, epoch, hung, self._now()))
 
     def _on_memory(self, name: str, epoch: str, rss_bytes: int) -> None:
+        if name == SPAWNER:
+            return
         if effects := self._plan.has_memory(name, epoch, rss_bytes, self._now()):
             self._do(effects)
 
