@@ -43,6 +43,8 @@ from protocol.messages.supervisor import (
     GetStatus,
     Happened,
     Heartbeat,
+    Inject,
+    Injected,
     ProcessStatus,
     Restart,
     Restarted,
@@ -63,6 +65,7 @@ from supervision.incarnations import (
     key_of,
     name_and_epoch,
 )
+from supervision.injecting import Injector, Own, signal_myself_soon
 from supervision.lookout import Lookout, LookoutEvents
 from supervision.plan import (
     AllStopped,
@@ -159,6 +162,15 @@ class Supervisor:
         self._guard = GuardKeeper(
             lineage, RestartPolicy(settings.restart, "permanent"), self._now,
             lambda what, text: self._tell(Happened(what=what, actor="guard", text=text)),
+        )  # fmt: skip
+
+        self._injector = Injector(
+            settings, self._plan.children, self._incarnations,
+            {
+                SPAWNER: Own(lambda: self._spawner.pid, self._spawner.signal),
+                "supervisor": signal_myself_soon(self._loop.call_later),
+                "guard": Own(lambda: self._guard.pid, self._guard.signal),
+            },
         )  # fmt: skip
 
     def _now(self) -> float:
@@ -382,6 +394,13 @@ class Supervisor:
         previous = self._plan.child(message.name).epoch
         self._do(self._plan.restart(message.name, self._now()))
         return Restarted(name=message.name, previous_epoch=previous)
+
+    @handles(Inject)
+    def on_inject(self, message: Inject) -> Injected:
+        """See `Inject`."""
+        injected = self._injector.inject(message)
+        log.warning("fault_injected", fault=message.fault, subject=message.target)
+        return injected
 
     @handles(Shutdown)
     def on_shutdown(self, message: Shutdown) -> Empty:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,6 +122,11 @@ class GuardKeeper:
         os.close(theirs)
         self._is_child = True
         self._watch(self.pid)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, where there is one."""
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, number)
 
     def stop(self, code: int) -> None:
         """The supervisor ends with this exit code: tell a guard that cannot wait for it."""

@@ -35,6 +35,7 @@ class Incarnations:
         self._secret = secret
         self._events = events
         self._pidfds: dict[str, int] = {}
+        self._delays: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
 
     def spawn(self, settings: Settings, name: str, epoch: str) -> None:
@@ -42,7 +43,7 @@ class Incarnations:
         entry = settings.actors[name]
         spec = Incarnation(
             name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
-            settings=settings,
+            settings=settings, start_delay_s=self._delays.pop(name, 0.0),
         )  # fmt: skip
         self._spawner.order(
             SpawnOrder(
@@ -50,6 +51,10 @@ class Incarnations:
                 str(spec.output_path),
             )
         )  # fmt: skip
+
+    def delay_next(self, name: str, seconds: float) -> None:
+        """Have this actor's next incarnation begin late, on purpose."""
+        self._delays[name] = seconds
 
     def take(self, key: str, pid: int, pidfd: int) -> None:
         """The spawner made it."""
