@@ -22,6 +22,7 @@ VERBS = (
     "restart",
     "down",
     "demo",
+    "chaos",
 )
 
 
