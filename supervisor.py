@@ -45,6 +45,8 @@ from protocol.messages.supervisor import (
     GetStatus,
     Happened,
     Heartbeat,
+    Inject,
+    Injected,
     ProcessStatus,
     Reload,
     Reloaded,
@@ -77,6 +79,7 @@ from supervision.incarnations import (
     key_of,
     name_and_epoch,
 )
+from supervision.injecting import Injector, Own, signal_myself_soon
 from supervision.lookout import Lookout, LookoutEvents
 from supervision.notify import Notifier, Service, take_service
 from supervision.output import Outputs
@@ -189,6 +192,15 @@ class Supervisor:
             lambda what, text: self._tell(Happened(what=what, actor=GUARD, text=text)),
         )  # fmt: skip
 
+        self._injector = Injector(
+            settings, self._plan.children, self._incarnations,
+            {
+                SPAWNER: Own(lambda: self._spawner.pid, self._spawner.signal),
+                "supervisor": signal_myself_soon(self._loop.call_later),
+                "guard": Own(lambda: self._guard.pid, self._guard.signal),
+            },
+        )  # fmt: skip
+
     def _now(self) -> float:
         return self._clock.now()
 
@@ -196,6 +208,10 @@ class Supervisor:
         """Run until everything has been told to stop and has stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, lambda: self._do(self._plan.stop(self._now())))
+        if self._lineage.guard:
+            # The guard passes on a terminal's. The kernel's own, to a group that loses its parent
+            # while one of it is stopped, means no harm: another guard follows.
+            self._loop.add_signal_handler(signal.SIGHUP, log.info, "hung_up_on")
         transport = ZmqTransport()
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
@@ -464,6 +480,13 @@ class Supervisor:
             )
         )  # fmt: skip
         return reloaded
+
+    @handles(Inject)
+    def on_inject(self, message: Inject) -> Injected:
+        """See `Inject`."""
+        injected = self._injector.inject(message)
+        log.warning("fault_injected", fault=message.fault, subject=message.target)
+        return injected
 
     @handles(Shutdown)
     def on_shutdown(self, message: Shutdown) -> Empty:

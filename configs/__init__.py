@@ -14,6 +14,7 @@ from configs.load import load_settings
 from configs.paths import EPOCH_CHARACTERS, prepare_run_folder
 from configs.schema import ACTOR_SETTINGS, ActorEntry, Settings
 from configs.sections import (
+    ChaosSettings,
     DataSettings,
     DeviceSettings,
     HangSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "EPOCH_CHARACTERS",
     "RESERVED_NAMES",
     "ActorEntry",
+    "ChaosSettings",
     "DataSettings",
     "DeviceSettings",
     "EngineSettings",

@@ -24,6 +24,8 @@ class Incarnation(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     """The actor's own settings."""
     settings: Settings
+    start_delay_s: float = 0.0
+    """How long its start is put off on purpose; see `protocol.messages.supervisor.Inject`."""
 
     @property
     def endpoint(self) -> str:

@@ -36,6 +36,7 @@ from configs.fields import (
     wrong,
 )
 from configs.sections import (
+    ChaosSettings,
     DataSettings,
     DeviceSettings,
     HangSettings,
@@ -185,6 +186,9 @@ class Settings(Section):
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Protocol limits.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Query defaults.")
+    chaos: ChaosSettings = Field(
+        default_factory=ChaosSettings, description="Faults that are put in on purpose."
+    )
     actors: dict[ActorName, ActorEntry] = Field(description="The processes, by name.")
 
     @property

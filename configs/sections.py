@@ -9,6 +9,7 @@ from pydantic import Field
 from configs.fields import RELOADS, LocalPath, Section, default_data_folder
 from configs.profiles import WantedProfile
 from protocol.endpoints import xdg_run_folder
+from protocol.errors import NotAllowed
 
 
 class RunSettings(Section):
@@ -366,3 +367,21 @@ class QuerySettings(Section):
         description="Names of the engine actors, tried in this order. The GPU engine first, "
         "because it is faster where there is a GPU; the CPU engine runs on every machine.",
     )
+
+
+class ChaosSettings(Section):
+    """Whether faults may be put into the running system on purpose (`noyau chaos`)."""
+
+    allowed: bool = Field(
+        False,
+        description="true lets whoever may operate this noyau kill, stop and disturb its processes "
+        "with `noyau chaos`. false, because a system that people rely on is no place to try that.",
+    )
+
+    def check(self) -> None:
+        """Raises `NotAllowed`, which says how to allow it."""
+        if not self.allowed:
+            raise NotAllowed(
+                "faults are not allowed here: start noyau with --set chaos.allowed=true, on a "
+                "system that nobody relies on"
+            )

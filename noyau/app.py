@@ -24,6 +24,7 @@ VERBS = (
     "reload",
     "down",
     "demo",
+    "chaos",
 )
 
 

@@ -159,6 +159,11 @@ class GuardKeeper:
         self._is_child = True
         self._watch(self.pid)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, where there is one."""
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, number)
+
     def stop(self, code: int) -> None:
         """The supervisor ends with this exit code: tell a guard that cannot wait for it."""
         self._stopped = True

@@ -69,6 +69,11 @@ class Watch:
         self._cpu_at_loop = self._cpu_at_work = self._cpu
         self._stops.start_anew()
 
+    @property
+    def shows(self) -> bool:
+        """Whether it has a page of signs, as actors do: who has none is never quiet."""
+        return self._signs is not None
+
     def silence(self, now: float) -> float:
         """Seconds since its event loop last turned, as far as it shows."""
         return now - self._loop_at
@@ -182,7 +187,7 @@ class Watchman:
     def _unless_the_machine_paused(
         self, now: float, found: list[tuple[str, Hung]]
     ) -> list[tuple[str, Hung]]:
-        watches = list(self._watches.values())
+        watches = [watch for watch in self._watches.values() if watch.shows]
         if any(watch.showed_life for watch in watches):
             self._pardoned = False
         all_quiet = all(watch.silence(now) > self._settings.idle_s for watch in watches)

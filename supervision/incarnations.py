@@ -42,6 +42,7 @@ class Incarnations:
         self._events = events
         self._pidfds: dict[str, int] = {}
         self._dumped: tuple[Settings, dict[str, Any]] | None = None
+        self._delays: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
 
     def spawn(self, settings: Settings, name: str, epoch: str) -> None:
@@ -51,7 +52,7 @@ class Incarnations:
             self._dumped = (settings, settings.model_dump(mode="json"))
         spec = Incarnation(
             name=name, epoch=epoch, class_path=entry.class_path, options=entry.settings,
-            settings=settings,
+            settings=settings, start_delay_s=self._delays.pop(name, 0.0),
         )  # fmt: skip
         payload = spec.model_dump(mode="json", exclude={"settings"})
         self._spawner.order(
@@ -63,6 +64,10 @@ class Incarnations:
                 self._secret,
             )
         )
+
+    def delay_next(self, name: str, seconds: float) -> None:
+        """Have this actor's next incarnation begin late, on purpose."""
+        self._delays[name] = seconds
 
     def take(self, made: SpawnedProcess) -> None:
         """The spawner made it."""

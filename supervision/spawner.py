@@ -221,8 +221,12 @@ class Spawner:
 
     def kill(self) -> None:
         """SIGKILL it; `died` follows, and its processes die with it."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, where there is one."""
         if self._pidfd >= 0:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, number)
 
     async def close(self, timeout_s: float = 2.0) -> None:
         """End it in order: it kills what may be left below it. `died` is not called."""

@@ -9,14 +9,15 @@ from typing import Any, ClassVar, TypeVar
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from actors.kernel.faults import Faults
 from actors.kernel.handlers import handles
 from actors.kernel.hooks import Hooks
 from configs.incarnation import Incarnation
 from protocol.caller import Caller
 from protocol.clock import Clock
-from protocol.errors import ActorDied, InvalidSettings
+from protocol.errors import ActorDied, InvalidRequest, InvalidSettings
 from protocol.lifecycle import ActorState
-from protocol.messages.actor import Ping, Pong
+from protocol.messages.actor import Disturb, Disturbed, Ping, Pong
 from protocol.messages.supervisor import Activity, Happened
 from protocol.signs import Doing, SignsPage
 
@@ -36,6 +37,8 @@ class Surroundings:
     """The page on which it shows the supervisor that it gets on; None where there can be none."""
     prepared: Any = None
     """What `Actor.prepare` returned."""
+    faults: Faults | None = None
+    """What is got wrong on purpose; None where that is not allowed."""
 
 
 class Actor:
@@ -64,6 +67,7 @@ class Actor:
         self._working = False
         self._signs = surroundings.signs
         self._changed = surroundings.changed
+        self._faults = surroundings.faults
 
     # --- override these -------------------------------------------------------------------
 
@@ -138,6 +142,15 @@ class Actor:
     def ping(self, message: Ping) -> Pong:
         """Answer at once, whatever the state."""
         return Pong(name=self.name, epoch=self.epoch, payload=message.payload)
+
+    @handles(Disturb, always=True)
+    def disturb(self, message: Disturb) -> Disturbed:
+        """See `Disturb`. Raises `NotAllowed` unless the settings allow it."""
+        self.incarnation.settings.chaos.check()
+        if self._faults is None:
+            raise InvalidRequest(f"{self.name} cannot be disturbed")
+        self.log.warning("disturbed", fault=message.fault)
+        return self._faults.begin(message)
 
 
 def options_of(incarnation: Incarnation, model: type[Options]) -> Options:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import structlog
 
 from actors.kernel.actor import Actor, Surroundings
+from actors.kernel.faults import Faults
 from actors.kernel.logs import log_to
 from actors.kernel.registry import load_actor
 from actors.kernel.resources import apply_resources
@@ -64,6 +65,9 @@ class Host:
         self._signs: SignsPage | None = None
         self._said: Heartbeat | None = None
         self._quiet = 0
+        self._faults: Faults | None = None
+        if incarnation.settings.chaos.allowed:
+            self._faults = Faults(incarnation, self._clock)
 
     async def run(self, actor_class: type[Actor], prepared: Any) -> int:
         """Live one life. Returns the process's exit code."""
@@ -84,12 +88,15 @@ class Host:
             # It works as well without; only the supervisor cannot see any more that it hangs.
             log.warning("no_signs", path=str(spec.signs_path), error=error.strerror)
         actor = actor_class(
-            Surroundings(spec, caller, self._clock, self._news.set, self._signs, prepared)
+            Surroundings(
+                spec, caller, self._clock, self._news.set, self._signs, prepared, self._faults
+            )
         )
         server = Server(
             actor, name=spec.name, epoch=spec.epoch, secret=self._secret, clock=self._clock,
             codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
             max_open_per_peer=spec.settings.limits.max_open_conversations_per_peer,
+            faults=self._faults,
         )  # fmt: skip
         self._loop.add_signal_handler(signal.SIGUSR1, self._give_up, server)
         caller.on_death.append(lambda death: server.peer_died(death.epoch))
@@ -120,6 +127,8 @@ class Host:
             stopping.cancel()
             return starting.result()
         await stopping
+        if self._faults is not None:
+            await asyncio.sleep(self._faults.exit_delay_s)
         actor.state = ActorState.DRAINING
         self._news.set()
         # The supervisor's patience ends at drain_timeout_s; ours a little earlier, so that what
@@ -134,6 +143,9 @@ class Host:
 
     async def _start(self, actor: Actor) -> int:
         """Bring the actor to READY; tries again while the reason may pass."""
+        if self._incarnation.start_delay_s:
+            actor.activity = Activity(what="starting late, as it was told to")
+            await asyncio.sleep(self._incarnation.start_delay_s)
         attempt = 0
         while True:
             try:

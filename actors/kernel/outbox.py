@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from msgspec.structs import replace
 
+from actors.kernel.faults import Faults
 from actors.kernel.request import Request, Tally
 from protocol.codec import Codec
 from protocol.envelope import NO_ID, Envelope, Kind
@@ -23,12 +24,15 @@ log = structlog.get_logger("kernel")
 class Outbox:
     """Packs and sends for one actor, through the listener that it is given."""
 
-    def __init__(self, name: str, epoch: str, codec: Codec, tally: Tally) -> None:
+    def __init__(
+        self, name: str, epoch: str, codec: Codec, tally: Tally, faults: Faults | None = None
+    ) -> None:
         self.listener: Listener | None = None
         self._name = name
         self._epoch = epoch
         self._codec = codec
         self._tally = tally
+        self._faults = faults
 
     def answer(self, request: Request, kind: int, body: object) -> None:
         """Send a reply or error. A peer that is gone by now needs none."""
@@ -78,7 +82,8 @@ class Outbox:
             if kind != _ERROR:
                 raise
             frame = self._codec.encode(_shortened(envelope))
-        self.listener.send(peer, frame)
+        if self._faults is None or not self._faults.takes(self.listener, peer, kind, frame):
+            self.listener.send(peer, frame)
 
 
 def _shortened(envelope: Envelope) -> Envelope:

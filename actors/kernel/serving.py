@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
+from actors.kernel.faults import Faults
 from actors.kernel.handlers import Handler, Shape, handlers_of
 from actors.kernel.hooks import Hooks
 from actors.kernel.outbox import Outbox
@@ -69,6 +70,7 @@ class Server:
         hooks: list[Hooks] | None = None,
         state: Callable[[], ActorState] = lambda: ActorState.READY,
         max_open_per_peer: int = MAX_OPEN_PER_PEER,
+        faults: Faults | None = None,
     ) -> None:
         self.name = name
         self.epoch = epoch
@@ -80,7 +82,8 @@ class Server:
         self._table = handlers_of(owner)
         self._clock = clock
         self._codec = codec or Codec()
-        self._out = Outbox(name, epoch, self._codec, self.tally)
+        self._faults = faults
+        self._out = Outbox(name, epoch, self._codec, self.tally, faults)
         self._hooks = hooks or []
         self._state = state
         self._max_open = max_open_per_peer
@@ -192,6 +195,8 @@ class Server:
             raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name, refused=True)
         if self._open:
             self._check_open(peer, envelope.id)
+        if self._faults is not None:
+            handler = self._faults.instead_of(handler)
         message = handler.model.from_body(envelope.body)
         deadline = None
         if envelope.deadline_ms is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from protocol.messages.base import Ask, Event, Message, Role
@@ -53,3 +55,38 @@ class Counters(Message):
     """Raised with every unit of work done (a token, a batch, a MiB): work that goes on shows."""
     loop_lag_ms: float = 0.0
     """How late the event loop was at most since the last heartbeat."""
+
+
+ActorFault = Literal["spin", "stall", "leak", "slow_exit", "fail", "drop", "delay", "none"]
+"""What an actor can be asked to get wrong; ``none`` ends what still goes on."""
+
+
+class Disturbed(Message):
+    """The fault has begun."""
+
+    epoch: str
+    replaces: bool
+    """Whether the process is expected to be replaced because of it."""
+    noticed_within_s: float | None
+    """After so long the supervisor surely knows, by the settings; None where it need not know."""
+    lasts_s: float = 0.0
+    """For how long it goes on, where it ends by itself."""
+
+
+class Disturb(Ask[Disturbed], operation="actor.disturb", role=Role.OPERATE):
+    """Get something wrong on purpose, where the settings allow it (``chaos.allowed``)::
+
+    spin       a busy loop holds the interpreter until somebody ends the process
+    stall      a native call that never returns holds the interpreter
+    leak       memory grows over the actor's ceiling; without one, by ``mib``, and is freed
+    slow_exit  the next order to end is ignored for ``seconds``
+    fail       the next ``requests`` end in `ActorUnavailable`
+    drop       the replies and parts of streams of the next ``seconds`` are lost
+    delay      what is sent within the next ``seconds`` comes ``delay_s`` late, in its order
+    """
+
+    fault: ActorFault
+    seconds: float = Field(default=1.0, ge=0, le=600, allow_inf_nan=False)
+    delay_s: float = Field(default=0.2, ge=0, le=600, allow_inf_nan=False)
+    requests: int = Field(default=3, ge=1, le=100_000)
+    mib: int = Field(default=256, ge=1, le=65_536)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -158,6 +158,31 @@ class Reload(Ask[Reloaded], operation="supervisor.reload", role=Role.OPERATE):
     stay, and the error lists all that is."""
 
     idempotent = True
+
+
+class Injected(Message):
+    """The fault is done, or will be in a moment where it hits the supervisor itself."""
+
+    pid: int
+    epoch: str = ""
+    """Of the actor's process; empty for the spawner, the supervisor and the guard."""
+    noticed_within_s: float | None = None
+    """After so long the supervisor surely knows, by the settings; None where nothing tells it."""
+
+
+class Inject(Ask[Injected], operation="supervisor.inject", role=Role.OPERATE):
+    """Do something to a process on purpose, where the settings allow it (``chaos.allowed``)::
+
+        kill        SIGKILL
+        stop        SIGSTOP
+        slow_start  the next process of this actor begins ``seconds`` late
+
+    ``target`` is an actor; for the first two also ``spawner``, ``supervisor`` or ``guard``.
+    """
+
+    fault: Literal["kill", "stop", "slow_start"]
+    target: str
+    seconds: float = Field(default=2.0, ge=0, le=600, allow_inf_nan=False)
 
 
 class Shutdown(Ask[Empty], operation="supervisor.shutdown", role=Role.OPERATE):

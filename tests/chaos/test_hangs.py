@@ -49,6 +49,33 @@ async def test_a_stopped_actor_is_replaced_whichever_of_the_six_it_is() -> None:
         assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
 
 
+async def test_a_stopped_spawner_is_replaced_though_nobody_orders_anything_of_it() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        os.kill(pid_of(before, "spawner"), signal.SIGSTOP)
+        after = await status_when(
+            client,
+            lambda s: (
+                running_pid(s, "spawner") not in (None, before.spawner.pid)
+                and all(actor.state in SETTLED for actor in s.actors)
+            ),
+        )
+        assert after.supervisor.pid == before.supervisor.pid
+        assert after.spawner.restarts == 1
+
+
+async def test_the_guards_death_takes_nobody_with_it_while_the_spawner_is_stopped() -> None:
+    # The kernel hangs up on a group of processes that loses its parent while one of it is stopped.
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        os.kill(pid_of(before, "spawner"), signal.SIGSTOP)
+        os.kill(pid_of(before, "guard"), signal.SIGKILL)
+        after = await status_when(
+            client, lambda s: running_pid(s, "guard") not in (None, before.guard.pid)
+        )
+        assert after.supervisor.pid == before.supervisor.pid
+
+
 @pytest.mark.parametrize("victim", ["cpu_engine", "orchestrator"])
 async def test_an_answer_outlives_a_stop_in_the_middle_of_it(victim: str) -> None:
     async with running(COUNTING) as system, await connect(system) as client:

@@ -22,6 +22,7 @@ from tests.support.system import System, running
 PAGES = {
     "conversations.md": SIMULATED, "memory.md": SIMULATED, "models.md": (), "tools.md": SIMULATED,
     "operating.md": SIMULATED,
+    "reliability.md": (*SIMULATED, "chaos.allowed=true"),
 }  # fmt: skip
 """Each with the settings of the noyau that its commands are run in."""
 

@@ -145,8 +145,8 @@ def test_the_message_is_one_line_for_each_error() -> None:
         (
             "zzz=3",
             "there is no such setting",
-            "known here: actors, data, device, hang, health, limits, logs, query, restart, run, "
-            "supervisor",
+            "known here: actors, chaos, data, device, hang, health, limits, logs, query, restart, "
+            "run, supervisor",
         ),
         (
             "a..b=1",

@@ -1,0 +1,335 @@
+"""Each kind of fault, put into a real system through the messages, and what follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncGenerator
+
+import psutil
+import pytest
+
+from noyau import Client, Query
+from noyau.chaos.conducting import Conductor
+from noyau.chaos.kinds import KINDS
+from noyau.chaos.observing import Fault
+from noyau.chaos.plan import Step
+from protocol.errors import (
+    ActorUnavailable,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+)
+from protocol.messages.actor import Disturb, Ping
+from protocol.messages.memory import ListMemories
+from protocol.messages.storage import ListAssets
+from protocol.messages.supervisor import Inject, Status
+from tests.integration.test_command import ROOT, noyau
+from tests.support.system import System, connect, pid_of, running, running_pid, status_when
+from tests.support.waiting import eventually
+
+COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
+ALLOWED = (COUNTING, "chaos.allowed=true", "hang.idle_s=1", "hang.stuck_s=1.5", "hang.term_s=0.2")
+BOUND_S = 40.0
+"""Only a machine that is swamped, or a defect, takes so long."""
+
+
+@contextlib.asynccontextmanager
+async def broken(
+    kind: str, target: str, seconds: float = 1.0, *settings: str
+) -> AsyncGenerator[tuple[Client, Fault], None]:
+    """A system with one fault in it, from which it has recovered."""
+    async with (
+        running(*ALLOWED, *settings) as system,
+        await connect(system) as client,
+        Conductor(client) as conductor,
+    ):
+        fault = await conductor.inject(Step(0.0, kind, target, seconds))
+        assert fault is not None
+        await eventually(lambda: fault.over, BOUND_S)
+        yield client, fault
+
+
+# --- the process is gone, and another takes its place -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "sign"),
+    [
+        ("kill", "storage", "storage"),
+        ("kill", "spawner", "spawner"),
+        ("kill", "guard", "guard"),
+        ("kill", "supervisor", "supervisor"),
+        ("stop", "memory", "memory"),
+        ("stop", "spawner", "spawner"),
+        ("spin", "tool_user", "tool_user"),
+        ("stall", "storage", "storage"),
+        ("slow_exit", "tool_user", "draining"),
+        ("slow_start", "storage", "storage"),
+    ],
+)
+async def test_a_fault_that_ends_a_process_is_noticed_and_another_one_answers(
+    kind: str, target: str, sign: str
+) -> None:
+    async with broken(kind, target) as (client, fault):
+        assert sign in fault.sign
+        assert fault.by not in ("", fault.epoch)
+        assert fault.recover_ms is not None
+        if kind in ("slow_exit", "slow_start"):
+            assert fault.recover_ms >= 1000
+        assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
+
+
+async def test_a_stopped_supervisor_is_let_go_on_by_whoever_stopped_it() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        before = await client.status()
+        async with Conductor(client) as conductor:
+            await conductor.inject(Step(0.0, "stop", "supervisor"))
+            supervisor = psutil.Process(pid_of(before, "supervisor"))
+            await eventually(lambda: supervisor.status() == psutil.STATUS_STOPPED)
+            assert conductor.let_go_on() == [pid_of(before, "supervisor")]
+        after = await status_when(client, lambda _: True)
+        assert after.boot == before.boot
+
+
+async def test_memory_that_grows_over_a_ceiling_has_the_actor_drained() -> None:
+    async with broken("leak", "tool_user", 1.0, "actors.tool_user.memory_mib=200") as (_, fault):
+        assert fault.replaces
+        assert "more than its 200" in fault.sign
+        assert fault.by != fault.epoch
+
+
+async def test_memory_without_a_ceiling_is_freed_again_and_nobody_is_replaced() -> None:
+    def rss(found: Status) -> int:
+        actor = next(one for one in found.actors if one.name == "tool_user")
+        return int(actor.rss_bytes or 0)
+
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        before = await client.status()
+        told = await client.ask(Disturb(fault="leak", mib=200), to="tool_user")
+        assert not told.replaces
+        large, small = rss(before) + 150 * 2**20, rss(before) + 100 * 2**20
+        await status_when(client, lambda s: rss(s) > large)
+        after = await status_when(client, lambda s: rss(s) < small)
+        assert pid_of(after, "tool_user") == pid_of(before, "tool_user")
+
+
+# --- requests and answers ---------------------------------------------------------------------
+
+
+async def test_as_many_requests_fail_as_were_ordered_and_whoever_asks_tries_again() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="fail", requests=2), to="storage")
+        await client.ask(Ping(), to="storage")
+        assert (await client.ask(ListAssets())).assets
+        await status_when(client, lambda s: failures(s, "storage") == 2)
+
+
+def failures(found: Status, name: str) -> int:
+    return next(actor.counters.failed for actor in found.actors if actor.name == name)
+
+
+async def test_failures_are_counted_as_the_actors_own_and_show_in_its_health() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="fail", requests=1000), to="storage")
+        asking = asyncio.create_task(client.ask(ListAssets()))
+        await status_when(client, lambda s: "requests all failed" in s.reason)
+        await client.ask(Disturb(fault="none"), to="storage")
+        assert (await asking).assets
+
+
+async def test_an_answer_outlives_an_orchestrator_and_an_engine_that_fail_requests() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="fail", requests=2), to="orchestrator")
+        await client.ask(Disturb(fault="fail", requests=2), to="cpu_engine")
+        assert (await client.ask(Query(text="count", max_tokens=5))).text == "0 1 2 3 4 "
+
+
+async def test_a_lost_reply_ends_by_the_deadline_and_the_next_one_arrives() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="drop", seconds=1), to="memory")
+        with pytest.raises(DeadlineExceeded):
+            await client.ask(ListMemories(limit=1), timeout_s=0.3)
+        assert await answered(client)
+
+
+async def answered(client: Client) -> bool:
+    """Ask until the fault is over."""
+    async with asyncio.timeout(BOUND_S):
+        while True:
+            with contextlib.suppress(DeadlineExceeded):
+                await client.ask(ListMemories(limit=1), timeout_s=0.3)
+                return True
+
+
+@pytest.mark.parametrize("victim", ["orchestrator", "cpu_engine"])
+async def test_parts_of_a_stream_that_are_lost_are_noticed_and_the_answer_goes_on(
+    victim: str,
+) -> None:
+    words = 400
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        pieces: list[str] = []
+        async with client.stream(Query(text="count", max_tokens=words)) as stream:
+            async for piece in stream:
+                pieces.append(piece.text)
+                if len(pieces) == 20:
+                    await client.ask(Disturb(fault="drop", seconds=0.1), to=victim)
+        assert "".join(pieces) == "".join(f"{n} " for n in range(words))
+        assert stream.end is not None
+        assert "was due" in " ".join([*stream.resumed, *(s.reason for s in stream.end.seams)])
+
+
+async def test_a_stream_that_is_late_keeps_its_order_and_needs_no_seam() -> None:
+    words = 300
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        pieces: list[str] = []
+        async with client.stream(Query(text="count", max_tokens=words)) as stream:
+            async for piece in stream:
+                pieces.append(piece.text)
+                if len(pieces) == 20:
+                    order = Disturb(fault="delay", seconds=0.2, delay_s=0.3)
+                    await client.ask(order, to="orchestrator")
+        assert "".join(pieces) == "".join(f"{n} " for n in range(words))
+        assert stream.end is not None
+        assert stream.end.seams == []
+
+
+async def test_what_is_got_wrong_can_be_ended() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="fail", requests=1000), to="storage")
+        with pytest.raises((ActorUnavailable, DeadlineExceeded)):
+            await client.ask(ListAssets(), timeout_s=0.5)
+        await client.ask(Disturb(fault="none"), to="storage")
+        assert (await client.ask(ListAssets())).assets
+
+
+# --- refused ----------------------------------------------------------------------------------
+
+
+async def test_no_fault_is_put_in_where_the_settings_do_not_allow_it() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        for order in (Inject(fault="kill", target="storage"), Inject(fault="stop", target="guard")):
+            with pytest.raises(NotAllowed, match=r"--set chaos\.allowed=true"):
+                await client.ask(order)
+        for kind in sorted(KINDS.keys() - {"kill", "stop", "slow_start"}):
+            with pytest.raises(NotAllowed, match=r"--set chaos\.allowed=true"):
+                await client.ask(Disturb(fault=kind), to="storage")
+        done = await asyncio.to_thread(
+            noyau, "chaos", "--for", "2s", "--json", run_folder=system.run_folder
+        )
+        assert done.returncode == 1
+        assert "chaos.allowed=true" in done.stderr
+        after = await client.status()
+        assert {a.name: a.pid for a in after.actors} == {a.name: a.pid for a in before.actors}
+
+
+async def test_wrong_orders_are_refused_with_what_would_be_right() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        with pytest.raises(NotFound, match=r"there are: storage, .*spawner, supervisor, guard"):
+            await client.ask(Inject(fault="kill", target="nobody"))
+        with pytest.raises(NotFound, match="there are: "):
+            await client.ask(Disturb(fault="spin"), to="nobody")
+        with pytest.raises(InvalidRequest, match="slow_start is for actors"):
+            await client.ask(Inject(fault="slow_start", target="guard"))
+        late = Inject(fault="slow_start", target="memory", seconds=30)
+        await client.ask(late)
+        await client.ask(Inject(fault="kill", target="memory"))
+        await status_when(client, lambda s: "memory starting" in s.reason)
+        with pytest.raises(ActorUnavailable, match="memory is still"):
+            await client.ask(Disturb(fault="spin"), to="memory", timeout_s=0.5)
+
+
+async def test_a_fault_on_an_actor_without_a_process_is_a_typed_error() -> None:
+    crasher = ("actors.crasher.class=tests.support.actors:Crasher", "restart.max_restarts=0")
+    async with running(*ALLOWED, *crasher, wait=False) as system, await connect(system) as client:
+        await status_when(client, lambda s: "crasher failed" in s.reason)
+        with pytest.raises(ActorUnavailable, match="crasher has no process: it is failed"):
+            await client.ask(Inject(fault="kill", target="crasher"))
+
+
+# --- the command ------------------------------------------------------------------------------
+
+SIMULATED = (
+    "actors.cpu_engine.settings.backend=simulated",
+    "actors.cpu_engine.settings.simulated_token_s=0.005", "chaos.allowed=true",
+)  # fmt: skip
+
+
+async def chaos(system: System, *words: str) -> tuple[int, str, str]:
+    done = await asyncio.to_thread(noyau, "chaos", *words, run_folder=system.run_folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.timeout(180)
+async def test_a_short_random_run_keeps_the_budget_and_leaves_nothing() -> None:
+    async with running(*SIMULATED) as system:
+        words = ("--seed", "1", "--for", "10s", "--clients", "2", "--json")
+        code, out, error = await chaos(system, *words)
+        assert code == 0, out + error
+        found = json.loads(out)
+        assert list(found)[:7] == [
+            "faults", "requests", "streams_without_end", "orphans", "leaked", "detect_ms",
+            "recover_ms",
+        ]  # fmt: skip
+        requests = found["requests"]
+        assert requests["sent"] == requests["answered"] + requests["typed_errors"] > 0
+        assert found["faults"]["total"] == sum(found["faults"]["by_kind"].values()) > 0
+        assert found["held"]
+        async with await connect(system) as client:
+            kept = await client.ask(ListMemories())
+            assert [item for item in kept.items if item.source.startswith("noyau chaos")] == []
+
+
+async def test_the_plan_is_shown_and_nothing_of_it_is_done() -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        words = ("--seed", "5", "--for", "30s", "--plan")
+        code, out, error = await chaos(system, *words)
+        assert code == 0
+        assert "seed 5" in error
+        assert (code, out, error) == await chaos(system, "run", *words)
+        found = await client.status()
+        assert {actor.restarts for actor in found.actors} == {0}
+
+
+async def test_one_fault_says_how_long_it_took() -> None:
+    async with running(*SIMULATED) as system:
+        code, out, _ = await chaos(system, "kill", "storage")
+        assert code == 0
+        assert "kill storage: noticed after" in out
+        code, out, _ = await chaos(system, "fail", "orchestrator", "--requests", "3", "--json")
+        assert code == 0
+        assert json.loads(out)["recovered"] is True
+        code, _, error = await chaos(system, "kill", "nobody")
+        assert code == 1
+        assert "there are: storage" in error
+
+
+@pytest.mark.parametrize(
+    "words", [("nonsense", "x"), ("kill",), ("spin", "guard"), ("--for", "soon"), ("run", "x")]
+)
+def test_wrong_usage_is_told_without_a_traceback(words: tuple[str, ...]) -> None:
+    done = noyau("chaos", *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+async def test_ctrl_c_ends_a_run_with_the_report_so_far() -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        before = pid_of(await client.status(), "storage")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "noyau", "chaos", "run", "--for", "10m", "--clients", "2",
+            "--only", "kill", "--target", "storage", "--json", "--run-folder",
+            str(system.run_folder), cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        await status_when(client, lambda s: running_pid(s, "storage") not in (None, before))
+        process.send_signal(signal.SIGINT)
+        out, _ = await asyncio.wait_for(process.communicate(), BOUND_S)
+        assert process.returncode == 130
+        found = json.loads(out)
+        assert found["interrupted"]
+        assert found["faults"]["by_target"] == {"storage": found["faults"]["total"]}
