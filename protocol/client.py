@@ -118,7 +118,7 @@ class ResumingStream(Generic[C, E]):
         attempt = 0
         while True:
             gap_ms = (self._caller.clock.now() - lost_at) * 1000
-            message = self._message.resume_from(self.received[self._since :], str(loss), gap_ms)
+            message = self._message.resume_from(self.received[self._since :], loss, gap_ms)
             if message is None or lost_at >= self._until:
                 raise loss
             # A link that is cut again and again must not become a busy loop.

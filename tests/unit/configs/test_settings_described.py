@@ -29,6 +29,7 @@ COUNTS = {
     "duplicate_score",
     "history_turns",
     "max_continuations",
+    "max_deaths_in_a_row",
     "max_open_conversations_per_peer",
     "max_restarts",
     "max_running",
