@@ -344,8 +344,17 @@ class QuerySettings(Section):
         16,
         ge=0,
         le=1000,
-        description="Engine deaths one answer survives by being continued. 16: past the restart "
-        "intensity the engine is `failed` anyway, so more would only hide a crash loop.",
+        description="Deaths of engines and orchestrators one answer survives by being continued. "
+        "16: past the restart intensity the actor is `failed` anyway, so more would only hide a "
+        "crash loop.",
+    )
+    max_deaths_in_a_row: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="Deaths of engines and orchestrators in a row, with no new text between them, "
+        "after which the query they died over ends with `poisoned`. 2: one may be chance, and a "
+        "third try would end what all others need.",
     )
     max_waiting: int = Field(
         100,

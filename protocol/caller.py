@@ -26,6 +26,7 @@ from protocol.errors import (
     Cancelled,
     NotRunning,
     NoyauError,
+    Poisoned,
 )
 from protocol.messages.actor import Hello
 from protocol.messages.base import Ask, Event, Message, Stream
@@ -46,6 +47,9 @@ DEFAULT_STREAM_S = 300.0
 
 RECONNECT = Backoff(first_s=0.02, factor=1.6, max_s=0.25)
 RETRY = Backoff(first_s=0.01, factor=2.0, max_s=0.5)
+MAX_DEATHS = 2
+"""An idempotent request is sent again after the first death of its receiver, and not after the
+second: twice may be chance, a third try would end what everybody else needs."""
 GONE_S = 15.0
 """How long a supervisor may be away before waiting for it is given up. A guard has a new one
 up, with the model loaded, in about 2 s; a cold disk takes several times that."""
@@ -257,15 +261,19 @@ class Caller:
         *,
         timeout_s: float | None = None,
         idempotency_key: str = "",
+        again: bool = True,
     ) -> R:
         """Ask and wait for the reply.
 
         Waits for ``target`` to be READY first. Raises what the receiver raised, `ActorDied` when
-        it died meanwhile or stopped in the middle of it (an idempotent request is sent again
-        instead, until the deadline, and any that a draining one refused), and `DeadlineExceeded`.
+        it died meanwhile or stopped in the middle of it, and `DeadlineExceeded`. An idempotent
+        request is sent again instead, until the deadline, unless ``again`` is false, and so is any
+        that a draining one refused; when `MAX_DEATHS` incarnations have died with it in hand,
+        `Poisoned` is raised.
         """
         until = self._until(timeout_s, DEFAULT_ASK_S)
         attempt = 0
+        deaths: list[str] = []
         while True:
             try:
                 connection = self._routes.get(target) or await self._find(target, until)
@@ -276,18 +284,34 @@ class Caller:
                 except asyncio.CancelledError:
                     connection.end(pending, Cancelled("the caller no longer waits"))
                     raise
-            except ActorDied:
-                if not message.idempotent or self.clock.now() >= until:
+            except ActorDied as death:
+                if not (again and message.idempotent) or self.clock.now() >= until:
                     raise
+                self._check_deaths(target, message.operation, death, deaths)
             except ActorUnavailable as error:
                 # Its own word, and not that of one that it asked in its turn.
                 its_own = error.remote and error.details.get("name") == target
-                again = its_own and (error.refused or message.idempotent)
-                if not again or self.clock.now() >= until:
+                may_repeat = error.refused or (again and message.idempotent)
+                if not (its_own and may_repeat) or self.clock.now() >= until:
                     raise
                 self._routes.pop(target, None)
             await asyncio.sleep(RETRY.delay(attempt))
             attempt += 1
+
+    def _check_deaths(
+        self, target: str, operation: str, death: ActorDied, deaths: list[str]
+    ) -> None:
+        """Note who died with the request in hand. Raises `Poisoned` when that is enough."""
+        # A lost link to the supervisor says nothing: it is lost with whatever else is wrong.
+        if target == SUPERVISOR or death.process is None or death.process in deaths:
+            return
+        deaths.append(death.process)
+        if len(deaths) >= MAX_DEATHS:
+            raise Poisoned(
+                f"{target} died {len(deaths)} times in a row while it worked on {operation}; ask "
+                f"differently, and see `noyau logs {target}`",
+                deaths=deaths,
+            ) from None
 
     async def _find(self, target: str, until: float) -> Connection:
         self._check_open()

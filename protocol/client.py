@@ -122,7 +122,7 @@ class ResumingStream(Generic[C, E]):
             message = (
                 self._message
                 if refused
-                else self._message.resume_from(self.received[self._since :], str(loss), gap_ms)
+                else self._message.resume_from(self.received[self._since :], loss, gap_ms)
             )
             if message is None or lost_at >= self._until:
                 raise loss

@@ -13,7 +13,8 @@
     ├── RequestError           the caller asked for something that cannot be done
     │   ├── NotAllowed             the peer's role is too low for the operation
     │   ├── NotFound               no such actor, asset, conversation …
-    │   └── InvalidRequest         well-formed but impossible (a prompt too long …)
+    │   ├── InvalidRequest         well-formed but impossible (a prompt too long …)
+    │   └── Poisoned               processes died over it again and again
     ├── Unavailable            nobody could do it now; a retry can help
     │   ├── NotRunning             no supervisor answers in the run folder
     │   ├── ActorUnavailable       the actor is starting, draining or failed
@@ -138,6 +139,13 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
 
 
+class Poisoned(RequestError):
+    """Processes that worked on it died, one after the other: it is not tried again as it is.
+    ``details["deaths"]`` names them as ``NAME.EPOCH``."""
+
+    code = "poisoned"
+
+
 class Unavailable(NoyauError):
     """Nobody could do it now; a retry can help."""
 
@@ -167,6 +175,14 @@ class ActorDied(Unavailable):
     """The actor died, or the connection to it, while it worked on the request."""
 
     code = "actor_died"
+
+    @property
+    def process(self) -> str | None:
+        """``NAME.EPOCH`` of the incarnation that was asked and died with this request in hand.
+        None where it had not been asked yet, or tells of the death of another."""
+        if self.remote or "epoch" not in self.details:
+            return None
+        return f"{self.details['actor']}.{self.details['epoch']}"
 
 
 class Overloaded(Unavailable):

@@ -3,9 +3,12 @@
 ::
 
     admitted ─► accept (beside the prefill) ─► first chunk ─► … ─► how it ended
+                  ▲                              │
+                  └──── engine died: counted ────┘
 
 A new incarnation finds the rows of a dead one. Their clients come back within a while and it goes
-on with them; it ends those whose clients do not.
+on with them; it ends those whose clients do not. The row counts the deaths, and a query over which
+too many processes died ends as `Poisoned`.
 """
 
 from __future__ import annotations
@@ -19,10 +22,18 @@ from collections.abc import AsyncGenerator
 import structlog
 
 from actors.kernel.request import Request
+from actors.orchestrator.poison import Quarantine, Stay, verdict
 from protocol.caller import Caller
-from protocol.errors import ActorUnavailable, Cancelled, InternalError, NoyauError
+from protocol.errors import ActorUnavailable, Cancelled, InternalError, NoyauError, Poisoned
 from protocol.messages.orchestrator import Query
-from protocol.messages.storage import AcceptWork, ListOpenWork, SettleWork, WorkItem
+from protocol.messages.storage import (
+    AcceptWork,
+    ListOpenWork,
+    ListPoisoned,
+    RecordDeath,
+    SettleWork,
+    WorkItem,
+)
 
 STORAGE = "storage"
 SETTLE_S = 60.0
@@ -43,25 +54,44 @@ class NotAccepted(Exception):
 
 
 class Accepted:
-    """One query's row."""
+    """One query's row, and whether the query is suspected of making processes die."""
 
-    def __init__(self, caller: Caller, query: Query, holder: str) -> None:
+    def __init__(self, caller: Caller, query: Query, holder: str, stay: Stay) -> None:
+        """``stay``: in the quarantine of queries that come back from a dead incarnation."""
         self._caller = caller
         self._query = query
         self._holder = holder
+        self._stay = stay
         self._committing: asyncio.Task[WorkItem] | None = None
+        self._in_hand = False
+        self.suspect = False
+        """Whether a process died over it since it last got on."""
         self.done = False
         """Set when the answer is complete."""
 
     def begin(self) -> None:
-        """Have the row committed; does not wait for it. Does nothing the second time."""
-        if self._committing is not None:
+        """Have the row committed; does not wait for it. Does nothing when the query is in hand
+        already: from the first call until `died`."""
+        if self._in_hand:
             return
-        request = self._query.model_dump(mode="json", exclude={"begun"})
+        self._in_hand = True
+        before = self._query.begun
         message = AcceptWork(
-            id=self._query.id, kind="query", holder=self._holder, request=request
+            id=self._query.id, kind="query", holder=self._holder,
+            request=self._query.model_dump(mode="json", exclude={"begun"}),
+            lost=before.lost if before is not None and before.died else "",
+            emitted=len(before.text) if before is not None else 0,
         )  # fmt: skip
         self._committing = asyncio.create_task(self._caller.ask(STORAGE, message))
+
+    async def begin_alone(self) -> None:
+        """Have the row committed, and wait for it, before anything else is done with the query:
+        for one that comes back, or may have been given up. Raises `NotAccepted` and `Poisoned`."""
+        if self._query.begun is not None and self._query.begun.died:
+            await self._stay.enter()
+        self.begin()
+        work = await self.committed()
+        self.suspect = bool(work.deaths)
 
     @property
     def begun(self) -> bool:
@@ -73,15 +103,44 @@ class Accepted:
         """Whether there is, or may be, a row: from now, or from an earlier incarnation."""
         return self.begun or self._query.begun is not None
 
-    async def committed(self) -> None:
-        """Wait until it is on the disk. Raises `NotAccepted`."""
+    async def committed(self) -> WorkItem:
+        """Wait until it is on the disk. Raises `NotAccepted`, and `Poisoned` when the row says that
+        the query was given up."""
         if self._committing is None:
             raise NotAccepted(InternalError("the query was not begun to be accepted"))
         try:
             # Shielded: a query that is taken back has a row all the same, which has to end.
-            await asyncio.shield(self._committing)
+            work = await asyncio.shield(self._committing)
         except NoyauError as error:
             raise NotAccepted(error) from error
+        return _unless_poisoned(work)
+
+    async def died(self, process: str, emitted: int) -> None:
+        """A process died over it, ``NAME.EPOCH``, with so many characters emitted. Raises
+        `NotAccepted`, and `Poisoned` when that was one too many; else it may be tried again, once
+        `begin` was called again."""
+        await self.committed()
+        self.suspect, self._in_hand = True, False
+        message = RecordDeath(id=self._query.id, died=process, emitted=emitted)
+        try:
+            work = await self._caller.ask(STORAGE, message)
+        except NoyauError as error:
+            # It was accepted, so it goes on, up to `query.max_continuations`.
+            log.warning("death_not_counted", id=self._query.id, died=process, error=str(error))
+            return
+        _unless_poisoned(work)
+
+    def got_on(self) -> None:
+        """New text was emitted: whatever died before, the query lives."""
+        self.suspect = False
+        self._stay.leave()
+
+
+def _unless_poisoned(work: WorkItem) -> WorkItem:
+    poisoned = verdict(work)
+    if poisoned is not None:
+        raise poisoned
+    return work
 
 
 class Acceptance:
@@ -94,20 +153,59 @@ class Acceptance:
         self._grace_s = grace_s
         self._began_at = time.time()
         self._here: set[str] = set()
+        self._returning = Quarantine()
+        self._poisoned: set[str] = set()
+        self._listing: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+
+    async def _list_poisoned(self) -> None:
+        try:
+            found = await self._caller.ask(STORAGE, ListPoisoned(kind="query"), timeout_s=SETTLE_S)
+        except NoyauError as error:
+            # A query that was given up then finds it out when its row is committed.
+            log.warning("poisoned_queries_not_listed", error=str(error))
+            self._listing = None
+        else:
+            self._poisoned.update(found.ids)
+
+    async def _may_be_poisoned(self, id_: str) -> bool:
+        """Whether it was given up, by this incarnation or an earlier one: those are asked for once,
+        so that no query has to wait for its row before an engine reads it."""
+        if self._listing is None:
+            # In a context of its own: the query's deadline is not that of the list.
+            self._listing = asyncio.create_task(
+                self._list_poisoned(), context=contextvars.Context()
+            )
+        if not self._listing.done():
+            await asyncio.wait([self._listing])
+        return id_ in self._poisoned
 
     @contextlib.asynccontextmanager
     async def of(self, query: Query, request: Request) -> AsyncGenerator[Accepted, None]:
-        """A query that is here. Leaving writes how it ended, in the background; nothing is written
-        when this incarnation stops in the middle of it, as the next one goes on."""
-        accepted = Accepted(self._caller, query, self._epoch)
+        """A query that is here. One that comes back is accepted first, as whatever is done with it
+        may be what killed the incarnation that had it. Leaving writes how it ended, in the
+        background; nothing is written when this incarnation stops in the middle of it, as the next
+        one goes on."""
+        stay = self._returning.stay()
+        accepted = Accepted(self._caller, query, self._epoch, stay)
         self._here.add(query.id)
         code: str | None = ""
         try:
+            if query.begun is not None or await self._may_be_poisoned(query.id):
+                await accepted.begin_alone()
             yield accepted
         except NotAccepted as refused:
             code = None
             raise refused.error from None
+        except Poisoned as poisoned:
+            code = poisoned.code
+            self._poisoned.add(query.id)
+            log.warning("query_poisoned", id=query.id, reason=poisoned.message)
+            if not accepted.may_exist:
+                # Others died over it than an engine, before there was a row: that is to be known
+                # when it is asked again.
+                accepted.begin()
+            raise
         except NoyauError as error:
             code = error.code
             raise
@@ -115,6 +213,7 @@ class Acceptance:
             code = "" if accepted.done else _why_cancelled(request)
             raise
         finally:
+            stay.leave()
             if code is None or not accepted.may_exist:
                 self._here.discard(query.id)
             else:
@@ -133,6 +232,9 @@ class Acceptance:
             if accepted is not None and accepted.begun:
                 await accepted.committed()
             await self._caller.ask(STORAGE, SettleWork(id=id_, error_code=code), timeout_s=SETTLE_S)
+        except Poisoned:
+            # The row says so already.
+            return
         except (NoyauError, NotAccepted) as error:
             log.warning("end_of_query_not_written", id=id_, error=str(error))
         finally:

@@ -100,8 +100,8 @@ class Orchestrator(Actor):
             message.id, request.context.correlation.hex(), now, self._query.max_continuations,
             message.begun,
         )  # fmt: skip
-        turns = self._turns(message)
         async with self._acceptance.of(message, request) as accepted:
+            turns = self._turns(message)
             stored = await self._gatherer.stored(message)
             if stored is not None:
                 rest = stored.text.removeprefix(answer.text)
@@ -114,6 +114,8 @@ class Orchestrator(Actor):
             ways = self._ways(message, turns, found, answer, accepted, request.context.deadline)
             async with contextlib.aclosing(ways) as pieces:
                 async for piece in pieces:
+                    if piece.text:
+                        accepted.got_on()
                     yield piece
             end = self._told(message, found, answer)
             if message.conversation is not None:
@@ -162,7 +164,7 @@ class Orchestrator(Actor):
                 return
             except ToolFits as fits:
                 tool = fits.tool
-        asked = await self._tools.similar(tool, question, making.until)
+        asked = await self._tools.similar(tool, question, making.accepted, making.until)
         if asked is not None:
             making.answer.tool, making.said = asked
         async with contextlib.aclosing(self._by_engine(making)) as pieces:

@@ -104,6 +104,11 @@ class AnswerInProgress:
             self._pending = Seam(position=self._length, lost=engine, reason=loss.message)
 
     @property
+    def length(self) -> int:
+        """Characters of the answer so far."""
+        return self._length
+
+    @property
     def text(self) -> str:
         """All of it so far."""
         return "".join(self._text)

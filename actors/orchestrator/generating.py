@@ -4,7 +4,7 @@
 
     slot ─► engine READY? ─► generate ─► pieces ─► end
                ▲                │
-               └── engine lost ─┘   (with the text so far)
+               └── engine lost ─┘   (with the text so far; its death is counted)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.choice import Losses, choose
 from actors.orchestrator.history import History
+from actors.orchestrator.poison import Quarantine, Stay
 from actors.orchestrator.slots import Slots
 from configs.sections import QuerySettings
 from protocol.backoff import Backoff
@@ -68,6 +69,7 @@ class Engines:
         self._settings = settings
         # One at a time until an engine says how many slots it has.
         self._slots: Slots[asyncio.Future[None]] = Slots(1, settings.max_waiting)
+        self._quarantine = Quarantine()
 
     @property
     def waiting(self) -> int:
@@ -84,22 +86,25 @@ class Engines:
         before_first: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[Text | Generated, None]:
         """The pieces of the answer, then how its last engine ended it. Raises `Overloaded`,
-        `DeadlineExceeded`, `ActorUnavailable`, and what engines refuse.
+        `DeadlineExceeded`, `ActorUnavailable`, `Poisoned`, and what engines refuse.
 
         ``before_first`` is awaited between the first piece's coming and its being said; what it
         raises ends the generation, of which nothing is then a part of the answer.
         """
         lost = Losses()
-        async with self._slot(until):
+        async with self._slot(until), self._quarantined() as stay:
             answer.admitted(self._clock.now())
             accepted.begin()
             while True:
+                if accepted.suspect:
+                    await stay.enter()
                 engine = await self._engine(until, lost)
-                answer.prompt = await self._fitting(engine, turns, sampling, answer)
-                step = Generate(
-                    messages=answer.prompt, sampling=sampling, begun=answer.continuation()
-                )  # fmt: skip
+                accepted.begin()
                 try:
+                    answer.prompt = await self._fitting(engine, turns, sampling, answer)
+                    step = Generate(
+                        messages=answer.prompt, sampling=sampling, begun=answer.continuation()
+                    )  # fmt: skip
                     async with await self._caller.stream(engine.name, step) as stream:
                         async for piece in stream:
                             # Nothing is said before the row is committed.
@@ -108,6 +113,7 @@ class Engines:
                                 await before_first()
                                 before_first = None
                             model = str(engine.info.get("model_id", ""))
+                            stay.leave()
                             yield answer.take(piece, self._clock.now(), model)
                     await accepted.committed()
                     if stream.end is None:
@@ -116,12 +122,30 @@ class Engines:
                     yield stream.end
                     return
                 except LOSSES as loss:
+                    stay.leave()
                     self._lost(answer, engine, loss)
                     lost.add(engine)
                     await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
+                    await self._count_death(accepted, loss, answer.length)
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
                     await asyncio.sleep(float(full.details.get("retry_after_s", 0.05)))
+
+    @asynccontextmanager
+    async def _quarantined(self) -> AsyncGenerator[Stay, None]:
+        """A stay that is over with what is done in it."""
+        stay = self._quarantine.stay()
+        try:
+            yield stay
+        finally:
+            stay.leave()
+
+    async def _count_death(self, accepted: Accepted, loss: NoyauError, emitted: int) -> None:
+        """Have it counted when the engine's process died over the query. Raises what
+        `Accepted.died` raises. Not called at once: where all die together, the engine first, this
+        process is to be gone before it can count the same thing twice."""
+        if isinstance(loss, ActorDied) and loss.process is not None:
+            await accepted.died(loss.process, emitted)
 
     def _lost(self, answer: AnswerInProgress, engine: DirectoryEntry, loss: NoyauError) -> None:
         log.warning(
@@ -130,19 +154,34 @@ class Engines:
         )  # fmt: skip
         answer.lost(f"{engine.name}.{engine.epoch}", loss, self._clock.now())
 
-    async def fill(self, turns: Sequence[ChatMessage], schema: dict[str, Any], until: float) -> Any:
+    async def fill(
+        self,
+        turns: Sequence[ChatMessage],
+        schema: dict[str, Any],
+        accepted: Accepted,
+        until: float,
+    ) -> Any:
         """A value that the model makes for these turns under a JSON schema.
 
-        Raises `InvalidRequest` when the model made none, and what engines raise: it is tried once.
+        Raises `InvalidRequest` when the model made none, `Poisoned`, and what engines raise: it is
+        tried once.
         """
         sampling = Sampling(max_tokens=FILLED_TOKENS, temperature=0)
+        step = Generate(messages=list(turns), sampling=sampling, json_schema=schema)
         pieces: list[str] = []
-        async with self._slot(until):
+        async with self._slot(until), self._quarantined() as stay:
+            if accepted.suspect:
+                await stay.enter()
             engine = await self._engine(until, Losses())
-            step = Generate(messages=list(turns), sampling=sampling, json_schema=schema)
-            async with await self._caller.stream(engine.name, step) as stream:
-                async for piece in stream:
-                    pieces.append(piece.text)
+            accepted.begin()
+            try:
+                async with await self._caller.stream(engine.name, step) as stream:
+                    async for piece in stream:
+                        pieces.append(piece.text)
+            except ActorDied as loss:
+                stay.leave()
+                await self._count_death(accepted, loss, 0)
+                raise
         try:
             return json.loads("".join(pieces))
         except ValueError:
@@ -184,7 +223,8 @@ class Engines:
         sampling: Sampling,
         answer: AnswerInProgress,
     ) -> list[ChatMessage]:
-        """The turns that fit into this engine's context, the oldest left out."""
+        """The turns that fit into this engine's context, the oldest left out. Raises `ActorDied`
+        when the engine dies over them."""
         context = int(engine.info.get("context_tokens", 0))
         budget = context - min(sampling.max_tokens, context // ANSWER_SHARE)
         sizes = [len(turn.content.encode()) + TEMPLATE_TOKENS for turn in turns]
@@ -193,7 +233,10 @@ class Engines:
             return list(turns)
         try:
             texts = [turn.content for turn in turns]
-            counted = await self._caller.ask(engine.name, CountTokens(texts=texts))
+            # Once: should it die over this, that counts as if it had died over the answer.
+            counted = await self._caller.ask(engine.name, CountTokens(texts=texts), again=False)
+        except ActorDied:
+            raise
         except LOSSES:
             # It is lost, and whoever generates finds that out; bytes are on the safe side.
             counts = sizes

@@ -16,11 +16,12 @@ from collections.abc import AsyncGenerator
 
 import structlog
 
+from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.gathering import TOOL_USER, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.prompt import filling
 from protocol.caller import Caller
-from protocol.errors import ActorDied, ActorUnavailable, NoyauError
+from protocol.errors import ActorDied, ActorUnavailable, NoyauError, Poisoned
 from protocol.messages.orchestrator import ToolUse
 from protocol.messages.tool_user import CallTool, FoundTool, ToolInfo, ToolResult
 
@@ -87,15 +88,19 @@ class Tools:
             await asyncio.wait([task])
 
     async def similar(
-        self, tool: ToolInfo, question: str, until: float
+        self, tool: ToolInfo, question: str, accepted: Accepted, until: float
     ) -> tuple[ToolUse, ToolResult] | None:
         """What a similar tool says with arguments that the model filled in; None when they do not
-        fit, which is usual: likeness is no more than a guess."""
+        fit, which is usual: likeness is no more than a guess. Raises `Poisoned` when engines died
+        over the query."""
+        prompt = filling(tool, question)
         try:
-            arguments = await self._engines.fill(filling(tool, question), tool.parameters, until)
+            arguments = await self._engines.fill(prompt, tool.parameters, accepted, until)
             call = CallTool(name=tool.name, arguments=arguments)
             return _use(result := await self._caller.ask(TOOL_USER, call), call, "similar"), result
         except (NoyauError, ValueError) as error:
+            if isinstance(error, Poisoned) and not error.remote:
+                raise
             log.info("tool_does_not_fit", tool=tool.name, reason=str(error))
             return None
 

@@ -19,7 +19,7 @@ from actors.storage.manifest import load_manifest
 from actors.storage.outcomes import LocatedAsset, StoreEvent
 from actors.storage.sources import Progress, PypiSource
 from actors.storage.store import AssetStore
-from actors.storage.work import Work, WorkEvent
+from actors.storage.work import DeathBounds, Return, Work, WorkEvent
 from configs.actor_settings import StorageSettings
 from protocol.messages.base import Empty
 from protocol.messages.storage import (
@@ -29,9 +29,12 @@ from protocol.messages.storage import (
     AssetStatus,
     ListAssets,
     ListOpenWork,
+    ListPoisoned,
     Located,
     OpenWork,
+    PoisonedWork,
     Provide,
+    RecordDeath,
     SettleWork,
     WorkItem,
 )
@@ -62,8 +65,12 @@ class Storage(Actor):
             sources={"pypi": PypiSource(self._options.stall_timeout_s)},
             observe=self._observe,
         )
-        folder = surroundings.incarnation.settings.data.folder
-        self._ledger = Ledger(folder / "storage.db")
+        settings = surroundings.incarnation.settings
+        query = settings.query
+        self._ledger = Ledger(
+            settings.data.folder / "storage.db",
+            DeathBounds(query.max_deaths_in_a_row, query.max_continuations),
+        )
 
     async def on_start(self) -> None:
         """Clear what dead runs left half done, and open the table of work; in threads, and nobody
@@ -126,12 +133,28 @@ class Storage(Actor):
     @handles(AcceptWork)
     async def accept_work(self, message: AcceptWork) -> WorkItem:
         """See `AcceptWork`."""
+        returned = Return(message.lost, message.emitted) if message.lost else None
         work = await self._ledger.do(
             lambda table, now: table.accept(
-                message.id, message.kind, message.request, message.holder, now
+                message.id, message.kind, message.request, message.holder, now, returned
             )
         )
         return _item(work)
+
+    @handles(RecordDeath)
+    async def record_death(self, message: RecordDeath) -> WorkItem:
+        """See `RecordDeath`."""
+        work = await self._ledger.do(
+            lambda table, now: table.died(message.id, message.died, message.emitted, now)
+        )
+        return _item(work)
+
+    @handles(ListPoisoned)
+    async def list_poisoned(self, message: ListPoisoned) -> PoisonedWork:
+        """See `ListPoisoned`."""
+        return PoisonedWork(
+            ids=await self._ledger.do(lambda table, _: table.poisoned(message.kind))
+        )
 
     @handles(SettleWork)
     async def settle_work(self, message: SettleWork) -> Empty:
@@ -167,7 +190,8 @@ class Storage(Actor):
 def _item(work: Work) -> WorkItem:
     return WorkItem(
         id=work.id, state=work.state.value, request=work.request, taken_up=work.taken_up,
-        accepted_at=work.accepted_at,
+        accepted_at=work.accepted_at, error_code=work.error_code,
+        deaths=list(work.deaths.in_a_row), deaths_in_all=work.deaths.in_all,
     )  # fmt: skip
 
 

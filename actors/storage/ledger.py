@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from actors.storage.work import DeathBounds
+
 if TYPE_CHECKING:
     from actors.storage.worktable import WorkTable
 
@@ -23,9 +25,12 @@ T = TypeVar("T")
 class Ledger:
     """Does what is asked of the table, one after the other."""
 
-    def __init__(self, path: Path, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, bounds: DeathBounds, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         """``wall_clock`` gives seconds since the Unix epoch: rows outlive the machine's boot."""
         self._path = path
+        self._bounds = bounds
         self._now = wall_clock
         self._loop = asyncio.get_running_loop()
         # One: sqlite's writers wait for each other anyway.
@@ -42,7 +47,7 @@ class Ledger:
     def _open(self) -> WorkTable:
         from actors.storage.worktable import WorkTable
 
-        table = WorkTable(self._path)
+        table = WorkTable(self._path, self._bounds)
         table.prune(self._now())
         return table
 

@@ -10,14 +10,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 
-from actors.storage.work import WORK, Work, WorkEvent, WorkState
+from actors.storage.work import (
+    WORK,
+    DeathBounds,
+    Deaths,
+    Return,
+    Work,
+    WorkEvent,
+    WorkState,
+    accepted_by,
+    died_over,
+)
 from protocol.errors import DiskFull, InternalError, InvalidSettings, NotFound
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEPT_S = 7 * 24 * 3600.0
 """Ended work is kept for a week: long enough to look into what happened on a Friday."""
 BUSY_MS = 5000
@@ -29,25 +41,37 @@ CREATE TABLE work (
     state TEXT NOT NULL,
     request TEXT NOT NULL,
     holder TEXT NOT NULL,
-    taken_up INTEGER NOT NULL DEFAULT 0,
+    in_hand INTEGER NOT NULL,
+    taken_up INTEGER NOT NULL,
+    deaths TEXT NOT NULL,
+    deaths_in_all INTEGER NOT NULL,
+    emitted INTEGER NOT NULL,
     accepted_at REAL NOT NULL,
     ended_at REAL,
-    error_code TEXT NOT NULL DEFAULT ''
+    error_code TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX work_open ON work (kind, accepted_at) WHERE state = 'accepted';
 CREATE INDEX work_ended ON work (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX work_poisoned ON work (kind, ended_at) WHERE error_code = 'poisoned';
 """
-_COLUMNS = "id, kind, state, request, taken_up, accepted_at, ended_at, error_code"
+_COLUMNS = (
+    "id, kind, state, request, holder, in_hand, taken_up, deaths, deaths_in_all, emitted, "
+    "accepted_at, ended_at, error_code"
+)
+_CHANGING = ", ".join(f"{name} = ?" for name in _COLUMNS.split(", ")[4:])
+POISONED_SHOWN = 1000
+"""Those of a week are some few; each is an id."""
 
 
 class WorkTable:
     """Not for use by two threads at once. Every method is one transaction and has returned only
     when that is on the disk."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the database. Raises `InvalidSettings` when the file is no database of
-        ours, and `DiskFull`."""
+    def __init__(self, path: Path, bounds: DeathBounds) -> None:
+        """Open or make the database. ``bounds``: how many deaths work is tried through. Raises
+        `InvalidSettings` when the file is no database of ours, and `DiskFull`."""
         self._path = path
+        self._bounds = bounds
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors():
             self._db = apsw.Connection(str(path))
@@ -98,23 +122,41 @@ class WorkTable:
             raise InternalError(f"{self._path}: {error}") from None
 
     def accept(
-        self, id_: str, kind: str, request: Mapping[str, object], holder: str, now: float
+        self,
+        id_: str,
+        kind: str,
+        request: Mapping[str, object],
+        holder: str,
+        now: float,
+        returned: Return | None = None,
     ) -> Work:
-        """Commit a piece of work, or take up one that is there; returns the row.
+        """Commit a piece of work, or take up one that is there; returns the row, see `accepted_by`.
 
         ``holder`` is the incarnation that has it: the same one may ask again, and nothing changes.
-        Work that ended stays as it is.
+        ``returned`` says that it comes back because its holder died.
         """
-        text = json.dumps(dict(request))
+        new = Work(id_, kind, WorkState.ACCEPTED, dict(request), holder, now)
         with self._transaction():
-            self._db.execute(
-                "INSERT INTO work (id, kind, state, request, holder, accepted_at) "
-                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
-                "SET taken_up = taken_up + 1, holder = excluded.holder "
-                "WHERE holder <> excluded.holder AND state = ?",
-                (id_, kind, WorkState.ACCEPTED, text, holder, now, WorkState.ACCEPTED),
-            )
-            return self._get(id_)
+            before = self._find(id_)
+            work = accepted_by(before, new, returned, self._bounds)
+            if before is None:
+                self._db.execute(
+                    f"INSERT INTO work ({_COLUMNS}) VALUES (?, ?, ?, ?{', ?' * 9})",
+                    (work.id, work.kind, work.state, json.dumps(work.request), *_changing(work)),
+                )
+            elif work != before:
+                self._update(work)
+            return work
+
+    def died(self, id_: str, died: str, emitted: int, now: float) -> Work:
+        """A process died over it: count that, or end it; returns the row, see `died_over`. Raises
+        `NotFound`."""
+        with self._transaction():
+            before = self._get(id_)
+            work = died_over(before, died, emitted, self._bounds, now)
+            if work != before:
+                self._update(work)
+            return work
 
     def settle(self, id_: str, event: WorkEvent, now: float, error_code: str = "") -> Work:
         """End it. Ending it again in the same way changes nothing. Raises `NotFound`, and
@@ -124,11 +166,9 @@ class WorkTable:
             if work.state.value == event.value:
                 return work
             state = WORK.next(work.state, event)
-            self._db.execute(
-                "UPDATE work SET state = ?, ended_at = ?, error_code = ? WHERE id = ?",
-                (state, now, error_code, id_),
-            )
-            return self._get(id_)
+            work = replace(work, state=state, ended_at=now, error_code=error_code)
+            self._update(work)
+            return work
 
     def open_work(self, kind: str) -> list[Work]:
         """All that is accepted and has not ended, oldest first."""
@@ -140,16 +180,38 @@ class WorkTable:
             )
             return [_work(row) for row in rows]
 
+    def poisoned(self, kind: str) -> list[str]:
+        """The ids of what ended because too many processes died over it, newest first."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT id FROM work WHERE kind = ? AND error_code = 'poisoned' "
+                "ORDER BY ended_at DESC LIMIT ?",
+                (kind, POISONED_SHOWN),
+            )
+            return [str(id_) for (id_,) in rows]
+
     def prune(self, now: float) -> int:
         """Forget what ended more than `KEPT_S` ago; returns how many."""
         with self._transaction():
             self._db.execute("DELETE FROM work WHERE ended_at < ?", (now - KEPT_S,))
             return self._db.changes()
 
-    def _get(self, id_: str) -> Work:
+    def _update(self, work: Work) -> None:
+        self._db.execute(
+            f"UPDATE work SET state = ?, {_CHANGING} WHERE id = ?",
+            (work.state, *_changing(work), work.id),
+        )
+
+    def _find(self, id_: str) -> Work | None:
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM work WHERE id = ?", (id_,)):
             return _work(row)
-        raise NotFound(f"there is no work {id_!r}", id=id_)
+        return None
+
+    def _get(self, id_: str) -> Work:
+        work = self._find(id_)
+        if work is None:
+            raise NotFound(f"there is no work {id_!r}", id=id_)
+        return work
 
     def close(self) -> None:
         """Let go of the file. What was returned is on the disk already."""
@@ -157,11 +219,24 @@ class WorkTable:
             self._db.close()
 
 
-def _work(row: tuple[object, ...]) -> Work:
-    id_, kind, state, request, taken_up, accepted_at, ended_at, error_code = row
-    assert isinstance(request, str)
+def _changing(work: Work) -> tuple[str | int | float | None, ...]:
+    """The columns that change, but for the state, in their order."""
+    deaths = work.deaths
+    return (
+        work.holder, work.in_hand, work.taken_up, json.dumps(deaths.in_a_row), deaths.in_all,
+        deaths.emitted, work.accepted_at, work.ended_at, work.error_code,
+    )  # fmt: skip
+
+
+def _work(row: tuple[Any, ...]) -> Work:
+    """A row; STRICT tables hold nothing of another type."""
+    (
+        id_, kind, state, request, holder, in_hand, taken_up, in_a_row, in_all, emitted,
+        accepted_at, ended_at, error_code,
+    ) = row  # fmt: skip
     return Work(
-        str(id_), str(kind), WorkState(str(state)), json.loads(request), int(str(taken_up)),
-        float(str(accepted_at)), None if ended_at is None else float(str(ended_at)),
-        str(error_code),
+        id=id_, kind=kind, state=WorkState(state), request=json.loads(request), holder=holder,
+        in_hand=bool(in_hand), taken_up=taken_up,
+        deaths=Deaths(tuple(json.loads(in_a_row)), emitted, in_all),
+        accepted_at=accepted_at, ended_at=ended_at, error_code=error_code,
     )  # fmt: skip

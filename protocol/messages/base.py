@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from protocol.errors import InvalidMessage
+from protocol.errors import InvalidMessage, NoyauError
 
 
 class Role(IntEnum):
@@ -130,13 +130,13 @@ class Stream(Operation, Generic[C, E]):
         end: type[E] = _answers(cls)[1]
         return end
 
-    def resume_from(self, received: Sequence[C], reason: str, gap_ms: float) -> Self | None:
+    def resume_from(self, received: Sequence[C], loss: NoyauError, gap_ms: float) -> Self | None:
         """The request that goes on after ``received`` chunks, or None where that is impossible.
 
-        Called by the client when the receiver died (``reason`` says how, ``gap_ms`` how long
+        Called by the client when the receiver was lost (``loss`` says how, ``gap_ms`` how long
         ago) before the end came.
         """
-        del received, reason, gap_ms
+        del received, loss, gap_ms
         return None
 
 

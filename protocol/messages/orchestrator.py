@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from protocol.envelope import new_id
+from protocol.errors import ActorDied, NoyauError
 from protocol.lifecycle import Profile
 from protocol.messages.base import Message, Role, Stream
 from protocol.messages.engine import ChatMessage
@@ -41,6 +42,9 @@ class Begun(Message):
     text: str
     seams: list[Seam] = Field(default_factory=list)
     lost: str = "orchestrator"
+    """``NAME.EPOCH`` where the client knows which incarnation that was."""
+    died: bool = False
+    """Whether it died with the query in hand; it may also have handed it back in order."""
     reason: str = ""
     gap_ms: float = 0.0
     """From the loss being noticed by the client to this request."""
@@ -136,10 +140,12 @@ class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.AS
     begun: Begun | None = None
     """Set by the client library when it asks the next incarnation to go on."""
 
-    def resume_from(self, received: Sequence[Text], reason: str, gap_ms: float) -> Self:
+    def resume_from(self, received: Sequence[Text], loss: NoyauError, gap_ms: float) -> Self:
         """The same question, to be gone on with after the text that was received."""
         before = self.begun or Begun(text="")
         seams = [*before.seams, *(piece.seam for piece in received if piece.seam)]
         text = before.text + "".join(piece.text for piece in received)
-        begun = Begun(text=text, seams=seams, reason=reason, gap_ms=gap_ms)
+        begun = Begun(text=text, seams=seams, reason=str(loss), gap_ms=gap_ms)
+        if isinstance(loss, ActorDied) and loss.process is not None:
+            begun = begun.model_copy(update={"lost": loss.process, "died": True})
         return self.model_copy(update={"begun": begun})

@@ -68,11 +68,20 @@ class WorkItem(Message):
     it in hand."""
     accepted_at: float
     """Seconds since the Unix epoch."""
+    error_code: str = ""
+    """Of work that failed; ``poisoned`` where too many processes died over it."""
+    deaths: list[str] = Field(default_factory=list)
+    """The processes that died in a row with it in hand, ``NAME.EPOCH``: it got no further between
+    them."""
+    deaths_in_all: int = 0
+    """Those before it last got on are among them."""
 
 
 class AcceptWork(Ask[WorkItem], operation="storage.accept", role=Role.INTERNAL):
     """Commit a piece of work; answered when it is on the disk. What is accepted is finished, or
-    ends in one typed error, whatever dies. Asking again for the same ``id`` takes it up."""
+    ends in one typed error, whatever dies. Asking again for the same ``id`` takes it up; where a
+    worker died with it in hand, that death is counted, and one too many ends it as `RecordDeath`
+    does."""
 
     idempotent = True
     id: str = Field(min_length=1, max_length=100)
@@ -81,6 +90,26 @@ class AcceptWork(Ask[WorkItem], operation="storage.accept", role=Role.INTERNAL):
     """What was asked: enough to do it again from the beginning."""
     holder: str
     """The epoch of whoever does it: a different one than before is counted in ``taken_up``."""
+    lost: str = ""
+    """The worker that its client says died with it, ``NAME.EPOCH``; empty where none died."""
+    emitted: int = Field(default=0, ge=0)
+    """Characters of the answer that its client has."""
+
+
+class RecordDeath(Ask[WorkItem], operation="storage.died", role=Role.INTERNAL):
+    """A process died that worked on this for its holder. Answered when that is on the disk: with
+    work that failed, and the code ``poisoned``, when it was one too many.
+
+    Counted once for each process. Until its holder accepts the work again nobody has it in hand,
+    and whoever dies meanwhile did not die of it.
+    """
+
+    idempotent = True
+    id: str
+    died: str
+    """``NAME.EPOCH``."""
+    emitted: int = Field(ge=0)
+    """Characters of the answer so far: more than at the last death, and it got on."""
 
 
 class SettleWork(Ask[Empty], operation="storage.settle", role=Role.INTERNAL):
@@ -100,6 +129,19 @@ class OpenWork(Message):
 
 class ListOpenWork(Ask[OpenWork], operation="storage.open_work", role=Role.INTERNAL):
     """What was accepted and has not ended?"""
+
+    idempotent = True
+    kind: Literal["query"]
+
+
+class PoisonedWork(Message):
+    """Newest first."""
+
+    ids: list[str]
+
+
+class ListPoisoned(Ask[PoisonedWork], operation="storage.poisoned", role=Role.INTERNAL):
+    """Over which work did too many processes die? Of that of the last days."""
 
     idempotent = True
     kind: Literal["query"]

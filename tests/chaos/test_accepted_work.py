@@ -6,31 +6,15 @@ import asyncio
 import os
 import signal
 
-import apsw
 import pytest
 
 from noyau import Client, NoyauError, Query
 from protocol.errors import InvalidSettings
-from tests.support.system import System, connect, pid_of, running, running_pid, status_when, until
+from tests.support.system import connect, pid_of, running, running_pid, status_when, until
+from tests.support.work import rows
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 LONG = 400
-
-
-def rows(system: System) -> dict[str, tuple[str, int, str]]:
-    """State, further incarnations, and error of every row, by id."""
-    if not (system.data_folder / "storage.db").exists():
-        return {}
-    db = apsw.Connection(str(system.data_folder / "storage.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    db.set_busy_timeout(5000)
-    try:
-        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'work'").fetchall():
-            # Just being made.
-            return {}
-        found = db.execute("SELECT id, state, taken_up, error_code FROM work").fetchall()
-        return {str(i): (str(s), int(str(t)), str(e)) for i, s, t, e in found}
-    finally:
-        db.close()
 
 
 async def read_some(client: Client, query: Query, pieces: int) -> None:

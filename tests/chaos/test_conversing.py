@@ -29,6 +29,9 @@ GRACE_S = 1.0
 REMEMBER_EVERY = 5
 SETTINGS = (
     "restart.max_restarts=10000",
+    # So many kills from outside would be taken for the doing of the queries that they hit.
+    "query.max_deaths_in_a_row=1000",
+    "query.max_continuations=1000",
     # An engine that was killed has to read everything again: with long conversations, two cores
     # would do nothing else between two kills.
     "actors.orchestrator.settings.history_turns=6",

@@ -13,6 +13,7 @@ from protocol.errors import (
     ActorDied,
     ActorUnavailable,
     NotFound,
+    Poisoned,
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping
@@ -94,6 +95,41 @@ async def test_an_idempotent_ask_is_sent_again_to_the_next_incarnation(wiring: W
         echo = Echo()
         network.start(echo, epoch="2")
         assert (await soon(ask)).text == "again"
+
+
+async def test_an_idempotent_ask_that_two_died_over_is_not_sent_a_third_time(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        network.tell(state=ActorState.STARTING)
+        caller = await network.caller()
+        first, second, third = Held(), Held(), Held()
+        ask = start(caller.ask(ACTOR, Look(text="poison")))
+        for epoch, owner in (("1", first), ("2", second)):
+            node = network.start(owner, epoch=epoch)
+            await soon(owner.began.wait())
+            await node.die()
+            network.tell(state=ActorState.WAITING, reason="killed")
+        network.start(third, epoch="3")
+        with pytest.raises(Poisoned, match=r"probe died 2 times.*`noyau logs probe`") as caught:
+            await soon(ask)
+        assert caught.value.details == {"deaths": [f"{ACTOR}.1", f"{ACTOR}.2"]}
+        await soon(knows(caller, lambda entries: entries[ACTOR].epoch == "3"))
+        assert (await soon(caller.ask(ACTOR, Ping()))).name == ACTOR
+        assert third.requests == []
+
+
+async def test_an_ask_that_is_to_be_sent_once_is_not_sent_again(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Look(), again=False))
+        await soon(owner.began.wait())
+        await node.die()
+        with pytest.raises(ActorDied) as caught:
+            await soon(ask)
+        assert caught.value.process == f"{ACTOR}.1"
 
 
 async def test_an_ask_that_is_not_idempotent_is_never_sent_again(wiring: Wiring) -> None:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncGenerator
 
 from actors.kernel import Actor, handles
+from actors.orchestrator import Orchestrator
 from protocol.errors import EngineFailed
 from protocol.messages.base import Ask, Empty, Message, Role
-from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
+from protocol.messages.engine import (
+    ChatMessage,
+    CountTokens,
+    Generate,
+    Generated,
+    TokenCounts,
+    Tokens,
+)
+from protocol.messages.orchestrator import Query
 
 
 class CountingEngine(Actor):
@@ -49,6 +60,53 @@ class CountingEngine(Actor):
             prompt_tokens=1, completion_tokens=message.sampling.max_tokens - len(numbers),
             prefill_ms=0, decode_ms=0, tokens_per_s=0,
         )  # fmt: skip
+
+
+POISON, FREEZER = "poison", "freezer"
+"""Words in a question that fragile actors die of: at once, or because they hang."""
+
+
+def die_of(text: str) -> None:
+    """Die, or hang and be killed, where the text has one of these words."""
+    if POISON in text:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if FREEZER in text:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class FragileEngine(CountingEngine):
+    """Dies of some questions before it says a word; counts for all others."""
+
+    @handles(Generate)
+    async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
+        """See `CountingEngine.generate`."""
+        die_of(message.messages[-1].content)
+        async with contextlib.aclosing(super().generate(message)) as items:
+            async for item in items:
+                yield item
+
+
+class FragileCounter(CountingEngine):
+    """Dies when it is to count the tokens of some questions."""
+
+    async def on_start(self) -> None:
+        """Have a context that must be counted for."""
+        await super().on_start()
+        self.info["context_tokens"] = 2048
+
+    @handles(CountTokens)
+    def count(self, message: CountTokens) -> TokenCounts:
+        """See `CountingEngine.count`."""
+        die_of(" ".join(message.texts))
+        return super().count(message)
+
+
+class FragileOrchestrator(Orchestrator):
+    """Dies of some questions as soon as it looks at them, before they have a slot."""
+
+    def _turns(self, message: Query) -> list[ChatMessage]:
+        die_of(message.text)
+        return super()._turns(message)
 
 
 class Crasher(Actor):

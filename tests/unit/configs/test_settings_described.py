@@ -32,6 +32,7 @@ COUNTS = {
     "duplicate_score",
     "history_turns",
     "max_continuations",
+    "max_deaths_in_a_row",
     "max_open_conversations_per_peer",
     "max_open_files",
     "max_restarts",

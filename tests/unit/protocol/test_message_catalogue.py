@@ -11,7 +11,14 @@ import pytest
 from pydantic import BaseModel
 
 import protocol.messages
-from protocol.errors import InvalidMessage
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    InvalidMessage,
+    NoyauError,
+    StreamBroken,
+    error_from_body,
+)
 from protocol.messages.actor import Hello, Ping
 from protocol.messages.base import OPERATIONS, Ask, Event, Message, Operation, Role, Stream
 from protocol.messages.engine import ChatMessage, Generate
@@ -154,24 +161,43 @@ def seam(position: int) -> Seam:
 def test_a_query_goes_on_from_all_the_text_and_keeps_its_seams() -> None:
     query = Query(messages=[ChatMessage(role="user", content="Why?")], max_tokens=9, seed=3)
     pieces = [Text(text="Because"), Text(text=" of", seam=seam(7)), Text(text=" light")]
-    again = query.resume_from(pieces, "orchestrator died", 12.5)
+    died = ActorDied("orchestrator died", actor="orchestrator", epoch="b-7")
+    again = query.resume_from(pieces, died, 12.5)
     assert again.begun == Begun(
-        text="Because of light", seams=[seam(7)], reason="orchestrator died", gap_ms=12.5
-    )
+        text="Because of light", seams=[seam(7)], lost="orchestrator.b-7", died=True,
+        reason="orchestrator died", gap_ms=12.5,
+    )  # fmt: skip
     assert again.model_copy(update={"begun": None}) == query
     assert query.begun is None
 
 
 def test_a_query_resumed_twice_keeps_what_came_before_the_first_time() -> None:
-    once = Query(text="Why?").resume_from([Text(text="a"), Text(text="b", seam=seam(1))], "1st", 1)
-    twice = once.resume_from([Text(text="c", seam=seam(2)), Text(text="d")], "2nd", 2)
+    first, second = ActorUnavailable("1st"), ActorUnavailable("2nd")
+    once = Query(text="Why?").resume_from([Text(text="a"), Text(text="b", seam=seam(1))], first, 1)
+    twice = once.resume_from([Text(text="c", seam=seam(2)), Text(text="d")], second, 2)
     assert twice.begun == Begun(text="abcd", seams=[seam(1), seam(2)], reason="2nd", gap_ms=2)
 
 
 def test_a_query_that_had_received_nothing_is_asked_anew_with_the_reason() -> None:
-    again = Query(text="Why?").resume_from([], "gone", 3)
+    again = Query(text="Why?").resume_from([], ActorUnavailable("gone"), 3)
     assert again.begun == Begun(text="", reason="gone", gap_ms=3)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ActorUnavailable("it is stopping", name="orchestrator"),
+        StreamBroken("a chunk is missing"),
+        ActorDied("there is no connection to it"),
+        error_from_body(ActorDied("memory died", actor="memory", epoch="b-3").to_body()),
+    ],
+    ids=["handed back", "cut", "never reached it", "of another"],
+)
+def test_a_query_says_that_its_orchestrator_died_only_where_it_did(loss: NoyauError) -> None:
+    again = Query(text="Why?").resume_from([], loss, 3)
+    assert again.begun is not None
+    assert (again.begun.died, again.begun.lost) == (False, "orchestrator")
+
+
 def test_a_stream_that_does_not_say_how_cannot_be_resumed() -> None:
-    assert Provide(asset="a").resume_from([], "gone", 1.0) is None
+    assert Provide(asset="a").resume_from([], ActorDied("gone"), 1.0) is None

@@ -1,0 +1,141 @@
+"""A query that processes die of ends after two of them; all others are answered meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from noyau import Client, Query
+from protocol.errors import Poisoned
+from protocol.lifecycle import SETTLED
+from protocol.messages.supervisor import Status
+from tests.support.actors import FREEZER, POISON
+from tests.support.system import connect, pid_of, running, running_pid, status_when, until
+from tests.support.work import rows
+
+FRAGILE_ENGINE = "actors.cpu_engine.class=tests.support.actors:FragileEngine"
+FRAGILE_ORCHESTRATOR = (
+    "actors.cpu_engine.class=tests.support.actors:CountingEngine",
+    "actors.orchestrator.class=tests.support.actors:FragileOrchestrator",
+)
+WORDS = 60
+
+
+def counted(words: int = WORDS) -> str:
+    return "".join(f"{number} " for number in range(words))
+
+
+def restarts(found: Status) -> dict[str, int]:
+    """Of those that were started again."""
+    return {actor.name: actor.restarts for actor in found.actors if actor.restarts}
+
+
+def settled(found: Status) -> bool:
+    return all(actor.state in SETTLED for actor in found.actors)
+
+
+async def others_answered(client: Client, count: int = 3) -> None:
+    queries = [Query(text="count", max_tokens=WORDS) for _ in range(count)]
+    answers = await asyncio.gather(*(client.ask(query) for query in queries))
+    assert [answer.text for answer in answers] == [counted()] * count
+
+
+@pytest.mark.parametrize("word", [POISON, FREEZER])
+async def test_a_query_that_its_engine_dies_of_ends_after_two_deaths(word: str) -> None:
+    async with running(FRAGILE_ENGINE) as system, await connect(system) as client:
+        query = Query(text=word)
+        with pytest.raises(Poisoned, match=r"cpu_engine, 2 times in a row.*noyau logs cpu_engine"):
+            await client.ask(query)
+        found = await status_when(client, settled)
+        assert restarts(found) == {"cpu_engine": 2}
+        await until(lambda: rows(system)[query.id] == ("failed", 0, "poisoned"))
+        await others_answered(client)
+        # Asked again, it ends in the same way, and nobody dies of it; also elsewhere.
+        with pytest.raises(Poisoned, match="2 times in a row"):
+            await client.ask(query)
+        old = pid_of(found, "orchestrator")
+        os.kill(old, signal.SIGKILL)
+        await status_when(client, lambda s: running_pid(s, "orchestrator") not in (None, old))
+        with pytest.raises(Poisoned, match="2 times in a row"):
+            await client.ask(query)
+        assert restarts(await client.status()) == {"cpu_engine": 2, "orchestrator": 1}
+
+
+async def test_others_in_hand_at_the_same_deaths_are_answered() -> None:
+    async with running(FRAGILE_ENGINE) as system, await connect(system) as client:
+        poisoned = asyncio.create_task(client.ask(Query(text=POISON)))
+        await others_answered(client)
+        with pytest.raises(Poisoned):
+            await poisoned
+        assert restarts(await status_when(client, settled)) == {"cpu_engine": 2}
+
+
+async def test_an_engine_that_dies_while_it_counts_tokens_dies_of_the_query_too() -> None:
+    # Long enough that it must be counted what fits into the context.
+    engine = ("actors.cpu_engine.class=tests.support.actors:FragileCounter",)
+    async with running(*engine) as system, await connect(system) as client:
+        begun = await client.ask(Query(text="count", conversation="", max_tokens=WORDS))
+        query = Query(
+            text=f"{POISON} " * 1000, conversation=begun.metadata.conversation, max_tokens=WORDS
+        )
+        with pytest.raises(Poisoned, match="cpu_engine, 2 times in a row"):
+            await client.ask(query)
+        assert restarts(await status_when(client, settled)) == {"cpu_engine": 2}
+
+
+async def test_where_every_engine_dies_of_it_a_query_ends_after_one_of_each() -> None:
+    dying = [
+        f"actors.{name}.settings.{setting}"
+        for name in ("gpu_engine", "cpu_engine")
+        for setting in ("backend=simulated", "simulated_failure=die",
+                        "simulated_failure_after_tokens=0")
+    ]  # fmt: skip
+    async with running(*dying) as system, await connect(system) as client:
+        with pytest.raises(Poisoned, match="gpu_engine and cpu_engine, 2 times in a row"):
+            await client.ask(Query(text="Why is the sky blue?"))
+        found = await status_when(client, settled)
+        assert restarts(found) == {"gpu_engine": 1, "cpu_engine": 1}
+
+
+@pytest.mark.parametrize("word", [POISON, FREEZER])
+async def test_a_query_that_the_orchestrator_dies_of_ends_after_two_deaths(word: str) -> None:
+    async with running(*FRAGILE_ORCHESTRATOR) as system, await connect(system) as client:
+        query = Query(text=word)
+        with pytest.raises(Poisoned, match=r"orchestrator, 2 times in a row.*logs orchestrator"):
+            await client.ask(query)
+        found = await status_when(client, settled)
+        assert restarts(found) == {"orchestrator": 2}
+        await until(lambda: rows(system)[query.id][::2] == ("failed", "poisoned"))
+        await others_answered(client)
+        with pytest.raises(Poisoned, match="2 times in a row"):
+            await client.ask(query)
+        assert restarts(await client.status()) == {"orchestrator": 2}
+
+
+async def test_others_in_hand_when_the_orchestrator_dies_of_one_are_answered() -> None:
+    async with running(*FRAGILE_ORCHESTRATOR) as system, await connect(system) as client:
+        others = asyncio.create_task(others_answered(client))
+        await until(lambda: len(rows(system)) == 3)
+        with pytest.raises(Poisoned):
+            await client.ask(Query(text=POISON))
+        await others
+        assert restarts(await status_when(client, settled)) == {"orchestrator": 2}
+
+
+async def test_an_answer_that_gets_on_between_deaths_is_no_poison() -> None:
+    engine = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
+    many = "restart.max_restarts=100"
+    async with running(engine, many) as system, await connect(system) as client:
+        victims = ["cpu_engine", "orchestrator"] * 3
+        pieces: list[str] = []
+        async with client.stream(Query(text="count", max_tokens=600)) as stream:
+            async for piece in stream:
+                pieces.append(piece.text)
+                if victims and len(pieces) % 60 == 0:
+                    found = await status_when(client, settled)
+                    os.kill(pid_of(found, victims.pop()), signal.SIGKILL)
+        assert "".join(pieces) == counted(600)
+        assert not victims
