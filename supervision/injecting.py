@@ -17,6 +17,10 @@ from protocol.messages.supervisor import Inject, Injected
 from supervision.child import Child
 from supervision.incarnations import Incarnations
 from supervision.looks import STOPPED_LOOKS
+from supervision.silence import AGAIN_S, QUIET_S
+
+GUARD_NOTICES_S = QUIET_S + STOPPED_LOOKS * AGAIN_S
+"""A guard looks at a supervisor that has been quiet for a while."""
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
@@ -82,9 +86,8 @@ class Injector:
         own.send(SIGNALS[order.fault])
         noticed_within_s: float | None = 0.0
         if order.fault == "stop":
-            # Nobody looks at the other two.
             looks_s = STOPPED_LOOKS * self._settings.hang.look_interval_s
-            noticed_within_s = looks_s if order.target == "spawner" else None
+            noticed_within_s = GUARD_NOTICES_S if order.target == "supervisor" else looks_s
         return Injected(pid=pid, noticed_within_s=noticed_within_s)
 
 

@@ -27,6 +27,8 @@ ORDER_S = 5.0
 """For so long the taker of an order may be away: then there is nobody to hit."""
 ANSWER_S = 1.0
 """A probe that has no answer after so long is sent again."""
+DROPPED_S = 0.1
+"""The same while answers are lost."""
 PROBE_S = 0.02
 FAIL_PROBE_S = 0.1
 """Between probes of one that fails requests: they are to hit others too."""
@@ -60,8 +62,12 @@ class Conductor:
     async def __aexit__(self, *exc: object) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         self.let_go_on()
+        for end in ends:
+            # That it was cancelled is no Exception; anything else is a defect, and is to be seen.
+            if isinstance(end, Exception):
+                raise end
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -211,7 +217,8 @@ class Conductor:
             await self._real_answer(target)
             return fault.epoch
         else:
-            epoch = (await self._client.ask(Ping(), to=target, timeout_s=ANSWER_S)).epoch
+            timeout_s = DROPPED_S if fault.step.kind == "drop" else ANSWER_S
+            epoch = (await self._client.ask(Ping(), to=target, timeout_s=timeout_s)).epoch
         return epoch if epoch and not (fault.replaces and epoch == fault.epoch) else None
 
     def _is_unavailable(self, name: str) -> bool:

@@ -39,7 +39,7 @@ class Kind:
 
 _ENDED = frozenset(
     {"actor_died", "actor_unavailable", "not_running", "deadline_exceeded", "outcome_unknown",
-     "engine_failed", "stream_broken"}
+     "engine_failed", "stream_broken", "poisoned"}
 )  # fmt: skip
 _HELD_UP = _ENDED | {"cancelled"}
 _LOST = frozenset({"deadline_exceeded", "stream_broken", "engine_failed", "outcome_unknown"})
@@ -48,8 +48,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("kill", "SIGKILL: the process is gone at once", OWN, OWN, weight=6, errors=_ENDED),
-        # Nobody is told when the supervisor or the guard is stopped, only when they end.
-        Kind("stop", "SIGSTOP: the process stands still", OWN, ("spawner",), weight=3,
+        Kind("stop", "SIGSTOP: the process stands still", OWN, OWN, weight=3,
              rest_s=6.0, errors=_HELD_UP),
         Kind("spin", "an endless loop holds the interpreter", rest_s=20.0, errors=_HELD_UP),
         Kind("stall", "a native call that never returns holds the interpreter", rest_s=20.0,

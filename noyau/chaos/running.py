@@ -92,9 +92,13 @@ class Run:
             load.stop.set()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
             for one in clients:
                 await one.close()
+        for end in results:
+            # That it was cancelled is no Exception; anything else is a defect, and is to be seen.
+            if isinstance(end, Exception):
+                raise end
 
     async def _until_interrupted(self) -> None:
         await self.interrupted.wait()

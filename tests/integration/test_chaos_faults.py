@@ -28,6 +28,7 @@ from protocol.messages.actor import Disturb, Ping
 from protocol.messages.memory import ListMemories
 from protocol.messages.storage import ListAssets
 from protocol.messages.supervisor import Inject, Status
+from protocol.messages.tool_user import ListTools
 from tests.integration.test_command import ROOT, noyau
 from tests.support.system import System, connect, pid_of, running, running_pid, status_when
 from tests.support.waiting import eventually
@@ -122,11 +123,12 @@ async def test_memory_without_a_ceiling_is_freed_again_and_nobody_is_replaced() 
 
 
 async def test_as_many_requests_fail_as_were_ordered_and_whoever_asks_tries_again() -> None:
+    # Nobody else asks this actor anything meanwhile.
     async with running(*ALLOWED) as system, await connect(system) as client:
-        await client.ask(Disturb(fault="fail", requests=2), to="storage")
-        await client.ask(Ping(), to="storage")
-        assert (await client.ask(ListAssets())).assets
-        await status_when(client, lambda s: failures(s, "storage") == 2)
+        await client.ask(Disturb(fault="fail", requests=2), to="tool_user")
+        await client.ask(Ping(), to="tool_user")
+        assert (await client.ask(ListTools())).tools
+        await status_when(client, lambda s: failures(s, "tool_user") == 2)
 
 
 def failures(found: Status, name: str) -> int:
@@ -135,11 +137,11 @@ def failures(found: Status, name: str) -> int:
 
 async def test_failures_are_counted_as_the_actors_own_and_show_in_its_health() -> None:
     async with running(*ALLOWED) as system, await connect(system) as client:
-        await client.ask(Disturb(fault="fail", requests=1000), to="storage")
-        asking = asyncio.create_task(client.ask(ListAssets()))
+        await client.ask(Disturb(fault="fail", requests=1000), to="tool_user")
+        asking = asyncio.create_task(client.ask(ListTools()))
         await status_when(client, lambda s: "requests all failed" in s.reason)
-        await client.ask(Disturb(fault="none"), to="storage")
-        assert (await asking).assets
+        await client.ask(Disturb(fault="none"), to="tool_user")
+        assert (await asking).tools
 
 
 async def test_an_answer_outlives_an_orchestrator_and_an_engine_that_fail_requests() -> None:
