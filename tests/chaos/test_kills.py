@@ -78,7 +78,7 @@ async def test_queries_outlive_the_sigkill_of(victim: str) -> None:
         clients = [await connect(system) for _ in range(4)]
         load = [asyncio.create_task(askuntil(stop, c, tally, n)) for n, c in enumerate(clients)]
         watcher = await connect(system)
-        for kills in range(1, 4):
+        for kills in range(1, 3):
             before = await status_when(watcher, all_ready)
             answered = tally.answered
             os.kill(pid_of(before, victim), signal.SIGKILL)
@@ -114,7 +114,7 @@ async def test_no_word_is_missing_or_double_wherever_the_kill_falls(seed: int) -
     chance = random.Random(seed)
     words, count = 150, 0
     async with running(COUNTING, NEVER_FAILED) as system, await connect(system) as client:
-        for _ in range(12):
+        for _ in range(8):
             victims = chance.sample(["cpu_engine", "orchestrator", "storage"], k=2)
             moments = sorted(chance.sample(range(1, words - 1), k=2))
             pieces: list[str] = []
@@ -130,7 +130,7 @@ async def test_no_word_is_missing_or_double_wherever_the_kill_falls(seed: int) -
             assert stream.end is not None
             positions = [seam.position for seam in stream.end.seams]
             assert positions == sorted(positions)
-    assert count == 24
+    assert count == 16
 
 
 async def test_one_answer_outlives_the_kill_of_every_process_one_after_another() -> None:

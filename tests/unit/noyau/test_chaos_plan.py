@@ -76,7 +76,6 @@ def test_the_keepers_are_stopped_and_killed_too() -> None:
     assert {(kind, name) for kind in ("kill", "stop") for name in OWN} <= drawn
 
 
-
 def test_what_fails_is_a_whole_number_of_requests() -> None:
     counts = [step.seconds for step in plan() if step.kind == "fail"]
     assert counts
