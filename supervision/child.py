@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from configs.sections import HealthSettings
 from protocol.lifecycle import ActorState, TransitionTable
 from protocol.messages.actor import Counters
 from protocol.messages.supervisor import Activity, Heartbeat
@@ -159,6 +160,15 @@ class Child:
         self.state = CHILD.next(self.state, event)
         self.since = now
         self.due_at = None
+
+    def begin(self, epoch: str, settings: HealthSettings, now: float) -> None:
+        """Its next incarnation is ordered: nothing of the one before is held against it."""
+        self.take(ChildEvent.SPAWN, now)
+        self.epoch = epoch
+        self.pid = self.ready_at = self.heard_at = self.hung = self.early = None
+        self.activity, self.counters, self.unanswered = Activity(), Counters(), {}
+        self.failures, self.ladder = Failures(settings), Ladder()
+        self.ended_for, self.then = "", Then.DECIDE
 
     @property
     def public_state(self) -> ActorState:

@@ -13,8 +13,7 @@ from dataclasses import replace
 from configs.schema import Settings
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
-from protocol.messages.actor import Counters
-from protocol.messages.supervisor import Activity, DirectoryEntry, Heartbeat
+from protocol.messages.supervisor import DirectoryEntry, Heartbeat
 from supervision import ending
 from supervision.child import CHILD, Child, ChildEvent, ChildState, Then
 from supervision.effects import (
@@ -27,9 +26,8 @@ from supervision.effects import (
     Spawn,
     Tell,
 )
-from supervision.failures import Failures
 from supervision.hangs import Hung
-from supervision.ladder import Ladder, Rung
+from supervision.ladder import Rung
 from supervision.order import dependants, start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
 from supervision.rolling import Rolling
@@ -150,7 +148,7 @@ class Plan:
             elif child.state is ChildState.DEAD:
                 # The word on how it ended will not come any more.
                 effects += self._decide(child, Exit(collateral=True), now)
-        return effects
+        return [*effects, *self._roll_on(now)]
 
     def spawner_stopped(self) -> list[Effect]:
         """It was seen to be stopped by a signal: without it nobody who dies comes back."""
@@ -181,14 +179,8 @@ class Plan:
 
     def _spawn(self, child: Child, now: float) -> list[Effect]:
         self._counter += 1
-        child.take(ChildEvent.SPAWN, now)
-        child.epoch = f"{self._boot}-{self._counter}"
+        child.begin(f"{self._boot}-{self._counter}", self._settings.health, now)
         child.due_at = now + self._settings.supervisor.spawn_timeout_s
-        child.pid = child.ready_at = child.heard_at = None
-        child.activity, child.counters = Activity(), Counters()
-        child.failures = Failures(self._settings.health)
-        child.ladder, child.hung, child.ended_for, child.early = Ladder(), None, "", None
-        child.then, child.unanswered = Then.DECIDE, {}
         return [Spawn(child.name, child.epoch)]
 
     def spawned(self, name: str, epoch: str, pid: int, now: float) -> list[Effect]:
@@ -266,6 +258,8 @@ class Plan:
 
     def _heed_caller(self, caller: Child, unanswered: Mapping[str, int], now: float) -> None:
         """What an actor saw of those that it asks."""
+        if unanswered == caller.unanswered:
+            return
         for other in self.children.values():
             new = unanswered.get(other.epoch, 0) - caller.unanswered.get(other.epoch, 0)
             if other.failures is not None and new > 0:
@@ -437,7 +431,7 @@ class Plan:
 
     def _roll_on(self, now: float) -> list[Effect]:
         """Whoever's turn it is in a rolling restart."""
-        if not self._rolling.under_way:
+        if self._stopping is not None or not self._rolling.under_way:
             return []
         lost = self._rolling.lost(self.children)
         if lost is not None:
@@ -473,7 +467,7 @@ class Plan:
         if child.state is ChildState.STOPPED:
             return []
         child.take(ChildEvent.STOP, now)
-        return self._stays_stopped(child)
+        return [*self._stays_stopped(child), *self._roll_on(now)]
 
     def _refuse_while_stopping(self) -> None:
         if self._stopping is not None:

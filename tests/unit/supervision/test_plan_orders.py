@@ -235,6 +235,32 @@ def test_a_rolling_restart_takes_up_what_has_failed() -> None:
     assert signals(driver.beat("a")) == [("b", signal.SIGTERM)]
 
 
+def test_one_that_is_drained_in_its_turn_ends_the_rolling_restart() -> None:
+    driver = running("a", "b")
+    driver.restart("a", "b")
+    driver.crash("a", CLEAN)
+    driver.spawned("a")
+    driver.crash("a")
+    driver.advance(1)
+    driver.spawned("a")
+    driver.crash("a")
+    assert driver.state("a") is ChildState.BACKOFF
+    assert told(driver.drain("a")) == ["actor.stopped", "rolling.failed"]
+    assert signals(driver.restart("a", "b")) == []
+    assert spawns(driver.all)[-1] == "a"
+
+
+def test_nobodys_turn_comes_while_everything_is_stopped() -> None:
+    driver = PlanDriver({"a": [], "c": [], "b": ["a", "c"]})
+    driver.spawner_ready()
+    driver.up("a", "c", "b")
+    driver.restart("a", "c")
+    driver.crash("a", CLEAN)
+    driver.spawned("a")
+    assert signals(driver.stop()) == [("b", signal.SIGTERM)]
+    assert signals(driver.beat("a")) == []
+
+
 # --- rest for one -------------------------------------------------------------------------------
 
 
