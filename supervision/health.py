@@ -15,6 +15,10 @@ from supervision.child import Child, ChildState
 
 _GONE = (ChildState.FAILED, ChildState.STOPPED)
 
+JUDGE_S_PER_ACTOR = 0.0025
+"""With few actors their health is judged at every look; 200 of them take a millisecond each time,
+and are judged twice a second."""
+
 HUNG_FOR_S = 1.0
 """Who hangs is found so again at every look, ten times a second; who is not any more, is well."""
 
@@ -108,6 +112,15 @@ class HealthBoard:
 
     def __init__(self) -> None:
         self._told: dict[str, Verdict] = {}
+        self._due_at = 0.0
+
+    def is_due(self, now: float, actors: int) -> bool:
+        """Whether so many are to be judged at this look; the next time is then put off by their
+        number."""
+        if now < self._due_at:
+            return False
+        self._due_at = now + actors * JUDGE_S_PER_ACTOR
+        return True
 
     def of(self, name: str) -> Health:
         """As it was last told; healthy where nothing was told yet."""

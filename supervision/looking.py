@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.signs import SUFFIX, Signs, SignsReader
 from supervision.looks import Eye, Look
-
-LOOKS_AT_ONCE = 40
-"""Processes of which the kernel is asked in one look. It takes some 25 us for each; with more of
-them, those whose event loops turn take turns."""
-QUIET_LOOKS = 4
-"""Looks without a turn of its event loop after which a process is asked about at each. With the
-defaults, a loop turns every second or third look."""
+from supervision.turns import Quiet, Turns
 
 
 @dataclass(slots=True)
@@ -24,17 +18,7 @@ class _Eyes:
 
     kernel: Eye
     signs: SignsReader | None = None
-    beat_at: float = 0.0
-    quiet: int = 0
-    """Looks since the last turn of its event loop."""
-
-    def read_signs(self) -> Signs | None:
-        signs = self.signs.read() if self.signs is not None else None
-        if signs is None or signs.beat_at == self.beat_at:
-            self.quiet += 1
-        else:
-            self.quiet, self.beat_at = 0, signs.beat_at
-        return signs
+    quiet: Quiet = field(default_factory=Quiet)
 
     def close(self) -> None:
         self.kernel.close()
@@ -48,7 +32,7 @@ class Looker:
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
         self._eyes: dict[str, _Eyes] = {}
-        self._next = 0
+        self._turns = Turns()
 
     def look(
         self, processes: Iterable[tuple[str, int]]
@@ -59,23 +43,16 @@ class Looker:
         for key in self._eyes.keys() - wanted.keys():
             self._eyes.pop(key).close()
         found: list[tuple[str, Look | None, Signs | None]] = []
-        turn = self._turn(list(wanted))
+        turn = self._turns.take(list(wanted))
         for key, pid in wanted.items():
             # It may end at any moment; the kernel tells of that in another way.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 eyes = self._eyes_for(key, pid)
-                signs = eyes.read_signs()
-                asked = key in turn or eyes.quiet >= QUIET_LOOKS
+                signs = eyes.signs.read() if eyes.signs is not None else None
+                quiet = eyes.quiet.look(signs.beat_at if signs is not None else None)
+                asked = quiet or key in turn
                 found.append((key, eyes.kernel.look() if asked else None, signs))
         return found
-
-    def _turn(self, keys: list[str]) -> set[str]:
-        if len(keys) <= LOOKS_AT_ONCE:
-            return set(keys)
-        self._next %= len(keys)
-        turn = (keys * 2)[self._next : self._next + LOOKS_AT_ONCE]
-        self._next += LOOKS_AT_ONCE
-        return set(turn)
 
     def _eyes_for(self, key: str, pid: int) -> _Eyes:
         eyes = self._eyes.get(key)

@@ -19,6 +19,7 @@ import structlog
 from actors.kernel.actor import Actor, Surroundings
 from actors.kernel.faults import Faults
 from actors.kernel.logs import log_to
+from actors.kernel.news import News
 from actors.kernel.registry import load_actor
 from actors.kernel.resources import apply_resources
 from actors.kernel.serving import Server
@@ -43,12 +44,6 @@ EXIT_SETUP = 78
 START_RETRY = Backoff(first_s=2.0, factor=2.0, max_s=30.0)
 """How long an actor that could not start for a reason that may pass (no network) waits."""
 
-QUIET_BEATS = 7
-"""Beats that are not sent, as nothing changed: with the defaults a message comes at least every two
-seconds. That the loop turns is read off the page of signs, ten times a second."""
-LATE_MS = 50.0
-"""An event loop that was late by less says nothing of the actor."""
-
 log = structlog.get_logger("host")
 
 
@@ -59,12 +54,11 @@ class Host:
         self._incarnation = incarnation
         self._secret = secret
         self._stop = asyncio.Event()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
         self._signs: SignsPage | None = None
-        self._said: Heartbeat | None = None
-        self._quiet = 0
+        self._news = News()
         self._faults: Faults | None = None
         if incarnation.settings.chaos.allowed:
             self._faults = Faults(incarnation, self._clock)
@@ -89,7 +83,7 @@ class Host:
             log.warning("no_signs", path=str(spec.signs_path), error=error.strerror)
         actor = actor_class(
             Surroundings(
-                spec, caller, self._clock, self._news.set, self._signs, prepared, self._faults
+                spec, caller, self._clock, self._changed.set, self._signs, prepared, self._faults
             )
         )
         server = Server(
@@ -130,7 +124,7 @@ class Host:
         if self._faults is not None:
             await asyncio.sleep(self._faults.exit_delay_s)
         actor.state = ActorState.DRAINING
-        self._news.set()
+        self._changed.set()
         # The supervisor's patience ends at drain_timeout_s; ours a little earlier, so that what
         # is still open gets its typed error from here.
         patience = self._incarnation.settings.supervisor.drain_timeout_s * 0.8
@@ -161,7 +155,7 @@ class Host:
                 attempt += 1
                 actor.reason = f"{error.message} (tried {attempt}x, again in {delay:g} s)"
                 actor.activity = Activity(what="waiting to try again")
-                self._news.set()
+                self._changed.set()
                 log.warning("start_failed", code=error.code, error=error.message, again_in_s=delay)
                 await asyncio.sleep(delay)
             else:
@@ -172,7 +166,7 @@ class Host:
         actor.reason = reason
         actor.activity = Activity()
         actor.state = state
-        self._news.set()
+        self._changed.set()
 
     def _cannot(self, actor: Actor, error: NoyauError) -> int:
         actor.reason = error.message
@@ -183,10 +177,10 @@ class Host:
         interval = self._incarnation.settings.supervisor.heartbeat_interval_s
         while True:
             self._send_heartbeat(actor, server, caller)
-            self._news.clear()
+            self._changed.clear()
             due = self._clock.now() + interval
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), interval)
+                await asyncio.wait_for(self._changed.wait(), interval)
             server.tally.loop_lag_ms = max(0.0, (self._clock.now() - due) * 1000)
 
     def _send_heartbeat(self, actor: Actor, server: Server, caller: Caller) -> None:
@@ -198,27 +192,14 @@ class Host:
             state=actor.state, counters=server.counters(), activity=actor.activity,
             reason=actor.reason, info=actor.info, unanswered=caller.unanswered(),
         )  # fmt: skip
-        if self._signs is not None and self._quiet < QUIET_BEATS and self._is_old(heartbeat):
-            # The page says that the loop turns; the message would say nothing else.
-            self._quiet += 1
+        # Without a page, that the loop turns is news every time.
+        if not self._news.wants(heartbeat) and self._signs is not None:
             return
-        self._said, self._quiet = heartbeat, 0
         try:
             caller.tell_supervisor(heartbeat)
         except ActorDied as error:
             # The loss of the supervisor's link ends this process by itself.
             log.warning("heartbeat_not_sent", error=error.message)
-
-    def _is_old(self, heartbeat: Heartbeat) -> bool:
-        """Whether all of it was said the last time. How late the loop was is news when that is
-        worth a word."""
-        if self._said is None or heartbeat.counters.loop_lag_ms > LATE_MS:
-            return False
-        was = self._said.counters
-        calm = heartbeat.counters.model_copy(update={"loop_lag_ms": was.loop_lag_ms})
-        return was.loop_lag_ms <= LATE_MS and self._said == heartbeat.model_copy(
-            update={"counters": calm}
-        )
 
 
 def _prepared(incarnation: Incarnation) -> tuple[type[Actor], Any]:

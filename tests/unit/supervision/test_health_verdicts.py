@@ -184,3 +184,11 @@ def test_who_needs_one_that_has_failed_is_degraded() -> None:
     found = judge_all({"failed": failed, "needs": needs, "other": other}, 100.5, SETTINGS)
     assert found["needs"] == Verdict(Health.DEGRADED, "it needs failed, which is failed")
     assert (found["failed"].health, found["other"]) == (Health.UNHEALTHY, GOOD)
+
+
+def test_few_are_judged_at_every_look_and_many_less_often() -> None:
+    board = HealthBoard()
+    assert [board.is_due(0.1 * look, actors=6) for look in range(3)] == [True, True, True]
+    board = HealthBoard()
+    due = [board.is_due(0.1 * look, actors=200) for look in range(11)]
+    assert [look for look, now in enumerate(due) if now] == [0, 5, 10]

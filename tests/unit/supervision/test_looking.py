@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from protocol.signs import Doing, SignsPage
-from supervision.looking import LOOKS_AT_ONCE, QUIET_LOOKS, Looker
+from supervision.looking import Looker
 from supervision.looks import read_stat
+from supervision.turns import LOOKS_AT_ONCE, QUIET_LOOKS
 from tests.support.scripts import start_python
 from tests.support.waiting import until
 
