@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from noyau.options import RunFolder
-from noyau.terminal import EXIT_ERROR, EXIT_USAGE, errors, run
+from noyau.terminal import EXIT_USAGE, errors, run
 from protocol.client import Client
+from protocol.errors import ActorUnavailable
 from protocol.lifecycle import SETTLED, ActorState
-from protocol.messages.supervisor import Restart
+from protocol.messages.supervisor import DirectoryEntry, Restart
 
 
 def restart(
@@ -42,37 +43,31 @@ def restart(
 
 async def _restart(run_folder: RunFolder, names: list[str], timeout_s: float) -> int:
     async with Client.connect(run_folder) as client:
-        order = await client.ask(Restart(names=names))
-        waiting = dict(order.previous)
-        if not names:
-            # Those that were drained by hand are not meant.
-            entries = client.caller.directory.entries
-            for name in [n for n in waiting if entries[n].state is ActorState.STOPPED]:
-                del waiting[name]
-        until = client.caller.clock.now() + timeout_s
-        while waiting:
-            for name, previous in list(waiting.items()):
-                entry = client.caller.directory.entries[name]
-                if entry.state in SETTLED and entry.epoch != previous:
-                    del waiting[name]
-                    until = client.caller.clock.now() + timeout_s
-                    what = entry.state.value + (f" ({entry.reason})" if entry.reason else "")
-                    errors.print(f"{name} is {what} as {entry.epoch}.", markup=False)
-                elif entry.state is ActorState.FAILED and entry.reason:
-                    errors.print(f"[red]noyau:[/] {name} failed: {entry.reason}")
-                    return _left(waiting, name)
-            if waiting and client.caller.clock.now() >= until:
-                late = ", ".join(waiting)
-                errors.print(f"[red]noyau:[/] not ready in {timeout_s:g} s: {late}; "
-                             "`noyau status` shows what they do")  # fmt: skip
-                return EXIT_ERROR
-            if waiting:
-                await client.caller.wait_for_news(until)
+        entries = client.caller.directory.entries
+        # Of all, those that were drained by hand are not meant.
+        meant = names or [n for n, one in entries.items() if one.state is not ActorState.STOPPED]
+        previous = (await client.ask(Restart(names=names))).previous
+        for name in [name for name in previous if name in meant]:
+            entry = await _next_incarnation(client, name, previous[name], timeout_s)
+            what = entry.state.value + (f" ({entry.reason})" if entry.reason else "")
+            errors.print(f"{name} is {what} as {entry.epoch}.", markup=False)
     return 0
 
 
-def _left(waiting: dict[str, str], failed: str) -> int:
-    left = [name for name in waiting if name != failed]
-    if left:
-        errors.print(f"Left as they are: {', '.join(left)}.", markup=False)
-    return EXIT_ERROR
+async def _next_incarnation(
+    client: Client, name: str, previous: str, timeout_s: float
+) -> DirectoryEntry:
+    """Its entry when it is back. Raises `ActorUnavailable` when it will not be, or not in time:
+    those whose turn had not come are left as they are."""
+    clock, entries = client.caller.clock, client.caller.directory.entries
+    until = clock.now() + timeout_s
+    while clock.now() < until:
+        entry = entries[name]
+        if entry.state in SETTLED and entry.epoch != previous:
+            return entry
+        if entry.state is ActorState.FAILED and entry.reason:
+            raise ActorUnavailable(f"{name} failed: {entry.reason}", name=name)
+        await client.caller.wait_for_news(until)
+    raise ActorUnavailable(
+        f"{name} was not ready after {timeout_s:g} s; `noyau status` shows what it does", name=name
+    )

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from configs import RestartSettings
 from supervision.guard import ADOPT, STOPPING
 from supervision.listening import BEAT
 from supervision.restart import Again, Exit, RestartPolicy
@@ -42,13 +43,13 @@ class GuardKeeper:
     def __init__(
         self,
         lineage: Lineage,
-        policy: RestartPolicy,
+        settings: RestartSettings,
         now: Callable[[], float],
         tell: Callable[[str, str], None],
     ) -> None:
         """``tell`` takes an event's name and its text for people."""
         self._lineage = lineage
-        self._policy = policy
+        self._policy = RestartPolicy(settings, "permanent")
         self._now = now
         self._tell = tell
         self._loop = asyncio.get_running_loop()
@@ -158,6 +159,10 @@ class GuardKeeper:
         os.close(theirs)
         self._is_child = True
         self._watch(self.pid)
+
+    def reload(self, settings: RestartSettings) -> None:
+        """Decide by these from now on."""
+        self._policy.reload(settings, "permanent")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, where there is one."""

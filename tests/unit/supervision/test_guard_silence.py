@@ -17,7 +17,6 @@ import pytest
 from configs.sections import RestartSettings
 from supervision.guarded import GuardKeeper, Lineage
 from supervision.listening import BEAT
-from supervision.restart import RestartPolicy
 from tests.support.scripts import BOUND_S, start_python
 
 GUARD = """
@@ -103,7 +102,7 @@ class Keeping:
     def __init__(self, guard: int, pipe: int | None) -> None:
         self.told: list[str] = []
         self.keeper = GuardKeeper(
-            Lineage(guard=guard, pipe=pipe), RestartPolicy(RestartSettings(), "permanent"),
+            Lineage(guard=guard, pipe=pipe), RestartSettings(),
             asyncio.get_running_loop().time, lambda what, _: self.told.append(what),
         )  # fmt: skip
 
