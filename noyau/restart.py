@@ -50,7 +50,7 @@ async def _restart(run_folder: RunFolder, names: list[str], timeout_s: float) ->
         for name in [name for name in previous if name in meant]:
             entry = await _next_incarnation(client, name, previous[name], timeout_s)
             what = entry.state.value + (f" ({entry.reason})" if entry.reason else "")
-            errors.print(f"{name} is {what} as {entry.epoch}.", markup=False)
+            errors.print(f"{name} is {what} as {entry.epoch}.", markup=False, soft_wrap=True)
     return 0
 
 
