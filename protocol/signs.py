@@ -85,6 +85,8 @@ class SignsReader:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._content = b""
+        self._signs: Signs | None = None
 
     @classmethod
     def open(cls, path: Path) -> SignsReader | None:
@@ -97,14 +99,20 @@ class SignsReader:
     def read(self) -> Signs | None:
         """What it says now; None where it is no page."""
         content = os.pread(self._descriptor, _FIELDS.size, 0)
-        if len(content) < _FIELDS.size:
-            return None
-        magic, beat, progress, doing = _FIELDS.unpack(content)
-        if magic != MAGIC:
-            return None
-        known = Doing(doing) if doing in Doing._value2member_map_ else Doing.IDLE
-        return Signs(beat_at=beat / 1e9, progress=progress, doing=known)
+        if content != self._content:
+            self._content, self._signs = content, _unpacked(content)
+        return self._signs
 
     def close(self) -> None:
         """Let go of it; the file stays."""
         os.close(self._descriptor)
+
+
+def _unpacked(content: bytes) -> Signs | None:
+    if len(content) < _FIELDS.size:
+        return None
+    magic, beat, progress, doing = _FIELDS.unpack(content)
+    if magic != MAGIC:
+        return None
+    known = Doing(doing) if doing in Doing._value2member_map_ else Doing.IDLE
+    return Signs(beat_at=beat / 1e9, progress=progress, doing=known)
