@@ -110,6 +110,66 @@ ENTRIES = (
         "test_a_stopped_spawner_is_replaced_and_all_that_it_had_is_gone_before",
     ),
     Entry(
+        "slow exit: one that ignores the order to end is killed",
+        "supervision/ending.py",
+        "    child.due_at = now + (drain_s if patience_s is None else patience_s)",
+        "    child.due_at = now + 1000",
+        "tests/integration/test_chaos_faults.py::"
+        "test_one_that_ignores_the_order_to_end_is_killed_when_its_time_is_over",
+    ),
+    Entry(
+        "slow start: who asks waits until it is ready",
+        "protocol/caller.py",
+        "            if now >= until:\n                raise self._not_ready(name)",
+        "            if True:\n                raise self._not_ready(name)",
+        "tests/integration/test_chaos_faults.py::test_who_asks_one_that_starts_slowly_waits_for_it",
+    ),
+    Entry(
+        "fail: who asks tries again",
+        "protocol/caller.py",
+        "                if not (its_own and may_repeat) or self.clock.now() >= until:",
+        "                if True:",
+        "tests/integration/test_chaos_faults.py::"
+        "test_as_many_requests_fail_as_were_ordered_and_whoever_asks_tries_again",
+    ),
+    Entry(
+        "drop: a part of a stream that is missing is noticed",
+        "protocol/conversation.py",
+        "        if sequence != self.next:",
+        "        if False:",
+        "tests/integration/test_chaos_faults.py::"
+        "test_parts_of_a_stream_that_are_lost_are_noticed_and_the_answer_goes_on[cpu_engine]",
+    ),
+    Entry(
+        "delay: who waits is answered by the deadline, and the late reply is nobody's",
+        "protocol/connection.py",
+        """        if pending is None:
+            me.late += 1
+            return
+""",
+        """        if pending is None:
+            raise AssertionError("whose is this?")
+""",
+        "tests/integration/test_chaos_faults.py::"
+        "test_a_late_reply_ends_by_the_deadline_and_is_nobodys_when_it_comes",
+    ),
+    Entry(
+        "poison: a request that processes die of is tried no more",
+        "actors/storage/work.py",
+        "        return len(self.in_a_row) >= bounds.in_a_row or self.in_all > bounds.in_all",
+        "        return False",
+        "tests/chaos/test_poison.py::test_a_query_that_its_engine_dies_of_ends_after_two_deaths"
+        "[poison]",
+    ),
+    Entry(
+        "orphans: what a dead actor left is killed before its end is told",
+        "supervision/forkserver.py",
+        "            os.kill(pid, signal.SIGKILL)\n            self._swept.add(pid)",
+        "            self._swept.add(pid)",
+        "tests/integration/test_spawner.py::"
+        "test_what_an_actor_left_behind_is_gone_before_its_end_is_told",
+    ),
+    Entry(
         "rolling restart: what was refused is asked again",
         "protocol/caller.py",
         "                if not (its_own and may_repeat) or self.clock.now() >= until:",

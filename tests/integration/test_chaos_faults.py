@@ -84,6 +84,21 @@ async def test_a_fault_that_ends_a_process_is_noticed_and_another_one_answers(
         assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
 
 
+async def test_one_that_ignores_the_order_to_end_is_killed_when_its_time_is_over() -> None:
+    # Of itself it would end when the test's patience is long over.
+    late = 3 * BOUND_S
+    async with broken("slow_exit", "tool_user", late, "supervisor.drain_timeout_s=1") as (_, fault):
+        assert fault.by not in ("", fault.epoch)
+
+
+async def test_who_asks_one_that_starts_slowly_waits_for_it() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Inject(fault="slow_start", target="storage", seconds=2))
+        await client.ask(Inject(fault="kill", target="storage"))
+        await status_when(client, lambda s: "storage starting" in s.reason)
+        assert (await client.ask(ListAssets())).assets
+
+
 async def test_memory_that_grows_over_a_ceiling_has_the_actor_drained() -> None:
     async with broken("leak", "tool_user", 1.0, "actors.tool_user.memory_mib=200") as (_, fault):
         assert fault.replaces
@@ -185,6 +200,17 @@ async def test_a_stream_that_is_late_keeps_its_order_and_needs_no_seam() -> None
         assert "".join(pieces) == "".join(f"{n} " for n in range(words))
         assert stream.end is not None
         assert stream.end.seams == []
+
+
+async def test_a_late_reply_ends_by_the_deadline_and_is_nobodys_when_it_comes() -> None:
+    async with running(*ALLOWED) as system, await connect(system) as client:
+        await client.ask(Disturb(fault="delay", seconds=0.5, delay_s=1.0), to="memory")
+        with pytest.raises(DeadlineExceeded):
+            await client.ask(ListMemories(limit=1), timeout_s=0.3)
+        late = client.caller.late
+        assert await answered(client)
+        await eventually(lambda: client.caller.late > late, BOUND_S)
+        assert await answered(client)
 
 
 async def test_what_is_got_wrong_can_be_ended() -> None:
