@@ -24,7 +24,7 @@ from protocol.messages.actor import Ping
 from protocol.messages.orchestrator import Query
 
 CLIENTS = 8
-PROMPT_WORDS = 1400
+PROMPT_WORDS = 1880
 """About 2,000 tokens of these words."""
 QUICK_S = 30.0
 QUERY_S = 600.0
@@ -46,6 +46,8 @@ class Seen:
     answered: int = 0
     errors: list[str] = field(default_factory=list)
     prompt_tokens: list[int] = field(default_factory=list)
+    answers_s: list[float] = field(default_factory=list)
+    """From each question to its answer's end."""
     pings_ms: list[float] = field(default_factory=list)
     status_ms: list[float] = field(default_factory=list)
 
@@ -63,6 +65,7 @@ async def talk(system: System, number: int, until: float, seen: Seen) -> None:
         if time.monotonic() >= until:
             return
         query = Query(text=prompt, max_tokens=32)
+        began = time.monotonic()
         try:
             async with system.client.stream(query, timeout_s=QUERY_S) as stream:
                 async for _ in stream:
@@ -72,6 +75,7 @@ async def talk(system: System, number: int, until: float, seen: Seen) -> None:
             continue
         assert stream.end is not None
         seen.answered += 1
+        seen.answers_s.append(time.monotonic() - began)
         seen.prompt_tokens += [use.prompt_tokens for use in stream.end.engines]
 
 
@@ -105,6 +109,8 @@ async def measure(seconds: float) -> int:
         [
             ["questions answered", str(seen.answered)],
             ["tokens of a prompt, median", f"{statistics.median(seen.prompt_tokens or [0]):.0f}"],
+            ["an answer, median and longest s",
+             f"{statistics.median(seen.answers_s or [0]):.0f}, {max(seen.answers_s or [0]):.0f}"],
             ["errors", "; ".join(seen.errors[:3]) or "none"],
             ["restarts", ", ".join(f"{n} {c}" for n, c in restarts.items()) or "none"],
             ["ping of storage, median and p99 ms", f"{statistics.median(seen.pings_ms):.1f}, "
@@ -120,6 +126,10 @@ async def measure(seconds: float) -> int:
             "false_restarts": Figure(false_restarts, "restarts", "<= 0"),
             "errors": Figure(len(seen.errors), "queries", "<= 0"),
             "status_p99_ms": Figure(p99(seen.status_ms), "ms"),
+            "longest_vs_median": Figure(
+                max(seen.answers_s or [0]) / max(statistics.median(seen.answers_s or [0]), 0.001),
+                "times",
+            ),
         },
     )
     return 1 if false_restarts or seen.errors else 0

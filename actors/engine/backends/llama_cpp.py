@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import xllamacpp
 
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
+from actors.engine.backends.prompts import PromptTurns
 from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest, MissingHardware, NoyauError
 from protocol.messages.engine import ChatMessage, Continuation
@@ -47,6 +48,7 @@ class LlamaCpp:
         self._address = ("", 0)
         self._connections = threading.local()
         self._server: Any = None
+        self._turns = PromptTurns(0)
 
     def check(self, options: EngineSettings) -> None:
         """See `Backend.check`."""
@@ -79,6 +81,7 @@ class LlamaCpp:
         where = urlsplit(self._server.listening_address)
         self._address = (where.hostname or "127.0.0.1", where.port or 0)
         self._model = model
+        self._turns = PromptTurns(options.batch_tokens)
         self._context_tokens = options.context_tokens // options.slots
         return Loaded(path.stem, self._context_tokens)
 
@@ -153,13 +156,16 @@ class LlamaCpp:
             if begun:
                 return Outcome("length", len(prompt), 0, 0.0, 0.0)
             raise _too_long(len(prompt), self._context_tokens)
-        if task.cancelled.is_set():
-            return None
-        reader = _Reader(task, emit)
+        turn = object()
+        reader = _Reader(task, emit, lambda: self._turns.over(turn))
         try:
+            if not self._turns.wait(turn, len(prompt), lambda: not task.cancelled.is_set()):
+                return None
             self._server.handle_completions(_request(task, prompt, left), reader.take)
         except (RuntimeError, ValueError) as error:
             raise EngineFailed(f"llama.cpp failed: {error}") from None
+        finally:
+            self._turns.over(turn)
         return reader.outcome(len(prompt))
 
 
@@ -199,9 +205,11 @@ class _Reader:
     """Takes what llama.cpp calls back with. Nothing may be raised into it: an exception in a
     callback is swallowed there and ends the call early."""
 
-    def __init__(self, task: Task, emit: Emit) -> None:
+    def __init__(self, task: Task, emit: Emit, on_read: Callable[[], None]) -> None:
+        """``on_read``: the prompt has been read."""
         self._task = task
         self._emit = emit
+        self._on_read: Callable[[], None] | None = on_read
         self._error: NoyauError | None = None
         self._finish: Literal["stop", "length"] | None = None
         self._timings: dict[str, Any] = {}
@@ -226,6 +234,9 @@ class _Reader:
         if progress is not None:
             self._emit(Prefill(int(progress["processed"]), int(progress["total"])))
             return
+        if self._on_read is not None:
+            self._on_read()
+            self._on_read = None
         self._timings = chunk.get("timings") or self._timings
         for choice in chunk["choices"]:
             named = (choice.get("logprobs") or {}).get("content") or []

@@ -59,7 +59,12 @@ class Listener:
     def __init__(self, emit: Emit | None = None) -> None:
         self.told: list[Prefill | Piece] = []
         self.task = Task([ChatMessage(role="user", content="Hi")], Sampling())
-        self.reader = _Reader(self.task, emit or self.told.append)
+        self.read = 0
+        """How often it was said that the prompt is read."""
+        self.reader = _Reader(self.task, emit or self.told.append, self._on_read)
+
+    def _on_read(self) -> None:
+        self.read += 1
 
     def take(self, *chunks: dict[str, Any]) -> list[bool]:
         """Pass them on; True where llama.cpp is asked to stop."""
@@ -274,3 +279,11 @@ def test_the_request_asks_for_ids_and_for_the_count_that_proves_them() -> None:
 def test_a_seed_is_passed_on_when_there_is_one() -> None:
     assert _request(Task([], Sampling(seed=0)), [1], 1)["seed"] == 0
     assert "seed" not in _request(Task([], Sampling()), [1], 1)
+
+
+def test_the_prompt_is_read_when_the_first_token_comes_and_that_is_said_once() -> None:
+    listener = Listener()
+    listener.take(prefill(100, 300), prefill(300, 300))
+    assert listener.read == 0
+    listener.take(chunk("a", 1, 1), chunk("b", 2, 2))
+    assert listener.read == 1
