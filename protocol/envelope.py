@@ -71,9 +71,11 @@ class Envelope(Struct, array_like=True, frozen=True, gc=False):
     """The id of the request at the root of all this work, the same in every process."""
     sequence: Annotated[int, Meta(ge=0)] = 0
     """Of a chunk or end: its number from 0. Of a credit: chunks below this one may be sent."""
-    deadline_ms: int | None = None
+    deadline_ms: Annotated[int, Meta(ge=0)] | None = None
     """Milliseconds left when it was sent: clocks of two machines cannot be compared."""
-    priority: int = Priority.NORMAL.value
+    priority: Annotated[int, Meta(ge=Priority.CRITICAL.value, le=Priority.LOW.value)] = (
+        Priority.NORMAL.value
+    )
     idempotency_key: str = ""
     traceparent: str = ""
     body: Any = None

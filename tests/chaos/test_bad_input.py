@@ -19,6 +19,7 @@ from protocol.errors import error_from_body
 from protocol.messages.supervisor import Status
 from protocol.transport import ZmqTransport
 from tests.support.system import connect, running, status_when
+from tests.support.vectors import vectors
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 ID, PROBE = new_id(), new_id()
@@ -31,30 +32,13 @@ def envelope(**changes: object) -> bytes:
     return PREFIX + packed
 
 
-BROKEN: dict[str, tuple[bytes, str]] = {
-    "nothing at all": (b"", "malformed_frame"),
-    "text of another protocol": (b"GET / HTTP/1.1\r\n\r\n", "malformed_frame"),
-    "an envelope of version 9": (b"n\x09" + envelope()[2:], "unsupported_version"),
-    "msgpack that is cut off": (envelope()[:-3], "malformed_frame"),
-    "an array that is too short": (PREFIX + msgpack.packb([ID, 1]), "malformed_frame"),
-    "an id that is too short": (envelope(id=b"short"), "malformed_frame"),
-    "a kind that does not exist": (envelope(kind=77), "malformed_frame"),
-    "a deadline in words": (envelope(deadline_ms="soon"), "malformed_frame"),
-    "a reply that nobody asked for": (envelope(kind=Kind.REPLY), "malformed_frame"),
-    "an operation that does not exist": (envelope(operation="no.such"), "unknown_operation"),
-    "a body that does not validate": (envelope(body={"payload": [1, 2]}), "invalid_message"),
-    "nesting without end": (PREFIX + b"\x91" * 5000, "malformed_frame"),
-    "a frame over the limit": (PREFIX + b"\0" * (9 << 20), "frame_too_large"),
-    "a hello with a wrong secret": (
-        envelope(kind=Kind.EVENT, operation="actor.hello",
-                 body={"name": "storage", "epoch": "x", "secret": b"guess"}),
-        "not_allowed",
-    ),
-    "a heartbeat of a stranger": (
-        envelope(kind=Kind.HEARTBEAT, operation="supervisor.heartbeat", body={"state": "ready"}),
-        "not_allowed",
-    ),
+TOO_LARGE = {
+    "hex": (PREFIX + bytes(9 << 20)).hex(), "error": "frame_too_large", "answers": NO_ID.hex(),
 }  # fmt: skip
+BROKEN = [*vectors("malformed"), TOO_LARGE]
+"""Whoever gets these answers with these errors."""
+REFUSED = vectors("refused")
+"""And the supervisor with these."""
 
 
 async def answers_to(
@@ -88,20 +72,17 @@ async def test_every_broken_frame_gets_its_typed_error_and_hurts_nobody() -> Non
     async with running(COUNTING) as system, await connect(system) as client:
         before = await client.status()
         for address in addresses(system.run_folder, before):
-            frames = [frame for frame, _ in BROKEN.values()]
-            answers = await answers_to(frames, address, lambda a: len(a) == len(BROKEN))
-            codes = [error_from_body(answer.body).code for answer in answers]
-            expected = [code for _, code in BROKEN.values()]
-            if "supervisor" not in address:
-                # Only the supervisor has that operation at all.
-                expected[-1] = "unknown_operation"
-            assert codes == expected
+            sent = [*BROKEN, *REFUSED] if address.endswith("/supervisor") else BROKEN
+            frames = [bytes.fromhex(vector["hex"]) for vector in sent]
+            answers = await answers_to(frames, address, lambda a: len(a) == len(frames))  # noqa: B023
             assert {answer.kind for answer in answers} == {Kind.ERROR}
+            codes = [error_from_body(answer.body).code for answer in answers]
+            assert codes == [vector["error"] for vector in sent]
             # Where the id could be read, the sender is told which of his frames it was.
-            assert {answer.id for answer in answers} == {ID, NO_ID}
+            assert [answer.id.hex() for answer in answers] == [v["answers"] for v in sent]
         after = await status_when(client, _counted)
         assert [a.pid for a in after.actors] == [a.pid for a in before.actors]
-        assert after.strangers >= len(BROKEN)
+        assert after.strangers >= len(BROKEN) + len(REFUSED) - 1
         assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
 
 

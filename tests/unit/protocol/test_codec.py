@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, astuple
 
 from protocol.codec import Codec, salvage_id
-from protocol.envelope import ID_BYTES, PREFIX, VERSION, Envelope, Kind, new_id
+from protocol.envelope import ID_BYTES, PREFIX, VERSION, Envelope, Kind, Priority, new_id
 from protocol.errors import (
     FrameTooLarge,
     InvalidMessage,
@@ -43,8 +43,8 @@ envelopes = st.builds(
     target=words,
     correlation=ids,
     sequence=st.integers(0, 2**64 - 1),
-    deadline_ms=st.none() | whole,
-    priority=whole,
+    deadline_ms=st.none() | st.integers(0, 2**64 - 1),
+    priority=st.sampled_from(Priority),
     idempotency_key=words,
     traceparent=words,
     body=bodies,
