@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 from pathlib import Path
@@ -27,4 +28,7 @@ def model_path() -> Path:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    return AssetStore(folder, load_manifest(), boot_id=boot_id).install("default").path
+    # Several processes run tests side by side; the first one fetches it for all of them.
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return AssetStore(folder, load_manifest(), boot_id=boot_id).install("default").path
