@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos prove check format bench clean
+.PHONY: help demo run test chaos prove check docs format bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,9 @@ check: $(READY)  ## formatting, lint, types, layers: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## write what the docs say of the protocol from its code
+	$(BIN)/python docs/generate.py
 
 format: $(READY)  ## put the code into form
 	$(BIN)/ruff format .

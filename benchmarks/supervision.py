@@ -108,7 +108,11 @@ class Patient:
         await client.ask(Restart(names=[self._name]))
         if client.caller.directory.entries[self._name].state is not ActorState.READY:
             await self._kill(system)
-        await client.caller.ready(self._name, client.caller.clock.now() + 30)
+        caller = client.caller
+        # The answer to the order may be here before the directory's word on it.
+        while caller.directory.entries[self._name].state is ActorState.FAILED:
+            await caller.wait_for_news(caller.clock.now() + 1)
+        await caller.ready(self._name, caller.clock.now() + 30)
 
 
 def share_of(processes: list[psutil.Process], before: list[float], began: float) -> float:

@@ -25,6 +25,7 @@ VERBS = (
     "down",
     "demo",
     "chaos",
+    "protocol",
 )
 
 
