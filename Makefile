@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos prove check docs format bench clean
+.PHONY: help demo run test chaos prove fuzz check docs format bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,10 @@ check: $(READY)  ## formatting, lint, types, layers: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(READY)  ## a million random frames at codec, server and caller (ARGS: how many, which)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 docs: $(READY)  ## write what the docs say of the protocol from its code
 	$(BIN)/python docs/generate.py

@@ -149,6 +149,8 @@ class Server:
     def _find(self, peer: bytes, envelope: Envelope) -> Handler:
         handler = self._table.get(envelope.operation)
         if handler is None:
+            if envelope.operation == Hello.operation:
+                raise MalformedFrame("a hello is an event, and is not sent as anything else")
             raise UnknownOperation(f"{self.name} has no operation {envelope.operation!r}")
         has = self.peers.role(peer)
         if has < handler.role:

@@ -74,9 +74,8 @@ async def test_a_deadline_that_has_passed_still_gets_its_answer(wiring: Wiring) 
     async with Network(wiring) as network:
         node = network.start(Held())
         wire = network.wire(node)
-        for deadline_ms in (0, -1000):
-            wire.send(REQUEST, Say.operation, Say(), deadline_ms=deadline_ms)
-            assert type(error_from_body((await wire.next()).body)) is DeadlineExceeded
+        wire.send(REQUEST, Say.operation, Say(), deadline_ms=0)
+        assert type(error_from_body((await wire.next()).body)) is DeadlineExceeded
         await soon(node.server.idle.wait())
 
 
