@@ -18,6 +18,7 @@ from actors.kernel.hooks import Hooks
 from actors.kernel.outbox import Outbox
 from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
+from actors.kernel.throttle import Throttle
 from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT
@@ -44,6 +45,8 @@ from protocol.timers import Timers
 
 MAX_OPEN_PER_PEER = 1024
 """Conversations one connection may have open; more get `Overloaded`."""
+MOST_LOGGED = 500
+"""Characters of what a stranger sent that a log line repeats."""
 
 # An enum's member is looked up anew, slowly, wherever it is named; these are for every frame. Plain
 # numbers where they go out: packing a member takes three times as long.
@@ -91,6 +94,7 @@ class Server:
         self._timers = Timers(clock, self._loop)
         self._open: dict[tuple[bytes, bytes], Request] = {}
         self._per_peer: dict[bytes, int] = {}
+        self._throttle = Throttle()
         self._closed = False
 
     def attach(self, listener: Listener) -> None:
@@ -141,7 +145,13 @@ class Server:
 
     def _refuse(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
         self.tally.rejected += 1
-        log.warning("refused", operation=operation, code=error.code, error=error.message)
+        skipped = self._throttle.passes(self._clock.now())
+        if skipped is not None:
+            more = {"skipped": skipped} if skipped else {}
+            log.warning(
+                "refused", operation=operation[:MOST_LOGGED], code=error.code,
+                error=error.message[:MOST_LOGGED], **more,
+            )  # fmt: skip
         for hook in self._hooks:
             self._run_hook(hook.on_refused, peer, error)
         self._out.error(peer, conversation, operation, error)
