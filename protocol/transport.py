@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -34,6 +35,8 @@ DRAINED_FRAMES = 200
 """Frames taken at one wake-up before other callbacks of the loop get their turn."""
 HARD_LIMIT_BYTES = 64 * 1024 * 1024
 """zmq disconnects a peer that sends more; the codec's lower limit is answered with an error."""
+ROOT = 0
+"""May do what every other user may, and is let in too."""
 LINGER_MS = 200
 """How long a closed socket may go on sending what it has queued."""
 _RETRY_S = 0.005
@@ -433,6 +436,10 @@ class ZmqTransport:
         socket = self._socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.BACKLOG, 4096)
+        if endpoint.startswith("ipc://"):
+            # The folder is closed to others; should somebody open it, the socket still is.
+            for user in {os.geteuid(), ROOT}:
+                socket.set(zmq.IPC_FILTER_UID, user)
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import subprocess
 import sys
@@ -341,3 +342,37 @@ async def test_loopback_listeners_closed_again_leave_their_successor_alone() -> 
     link.send(b"x")
     await server.has(1)
     assert client.lost == []
+
+
+# --- another user ---------------------------------------------------------------------------
+
+NOBODY = 65534
+AS_SOMEBODY = """
+import os, sys, zmq
+os.setuid(int(sys.argv[1]))
+with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(sys.argv[2])
+    socket.send(b"hello")
+    print("answered" if socket.poll(int(sys.argv[3])) else "not answered")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("user", "within_ms", "outcome"), [(0, 20_000, "answered"), (NOBODY, 1_000, "not answered")]
+)
+async def test_another_user_is_not_let_in_even_where_the_folder_is_open(
+    user: int, within_ms: int, outcome: str
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ny", dir="/tmp") as made:
+        socket = Path(made) / "open"
+        transport = ZmqTransport()
+        listener = transport.listen(f"ipc://{socket}", lambda p, frame: listener.send(p, frame))
+        Path(made).chmod(0o755)
+        socket.chmod(0o777)
+        words = [sys.executable, "-c", AS_SOMEBODY, str(user), listener.endpoint, str(within_ms)]
+        done = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+        out, _ = await asyncio.wait_for(done.communicate(), BOUND_S)
+        assert out.decode().strip() == outcome
+        transport.close()
