@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos prove fuzz check docs format bench clean
+.PHONY: help demo run test chaos kills prove fuzz check docs format bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ test: $(READY)  ## all tests, with real processes and the real model
 
 chaos: $(READY)  ## five minutes of random kills under four talking clients
 	CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos/test_conversing.py
+
+kills: $(READY)  ## 10,000 deaths of peers in one process, 200 of real ones
+	KILLS=10000 PROCESS_KILLS=200 $(BIN)/python -m pytest tests/chaos/test_peer_deaths.py
 
 prove: $(READY)  ## does each chaos test fail when its recovery is taken out? (half an hour)
 	$(BIN)/python -m tests.without_recovery $(ARGS)

@@ -162,6 +162,14 @@ ENTRIES = (
         "[poison]",
     ),
     Entry(
+        "told: whoever waits for a peer that dies is told",
+        "protocol/connection.py",
+        "            pending.fail(ActorDied(reason, actor=self.name, epoch=self.epoch))",
+        "            pass",
+        "tests/chaos/test_peer_deaths.py::"
+        "test_whoever_waits_for_a_peer_that_dies_is_told_and_nothing_is_done_twice[LoopbackWiring]",
+    ),
+    Entry(
         "orphans: what a dead actor left is killed before its end is told",
         "supervision/forkserver.py",
         "            os.kill(pid, signal.SIGKILL)\n            self._swept.add(pid)",

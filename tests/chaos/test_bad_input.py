@@ -116,3 +116,76 @@ async def test_random_bytes_hurt_nobody(seed: int) -> None:
         after = await client.status()
         assert [a.pid for a in after.actors] == [a.pid for a in before.actors]
         assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
+
+
+# --- what is not even ZMTP ------------------------------------------------------------------
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+_READY = b"\x05READY\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+READY = b"\x04" + bytes((len(_READY),)) + _READY
+"""A DEALER's part of the handshake; see the ZMTP 3.0 specification, rfc.zeromq.org/spec/23."""
+
+
+def long_frame(length: int, *, more: bool = False) -> bytes:
+    """The head of a frame of so many bytes, which need not follow."""
+    return bytes((0x03 if more else 0x02,)) + length.to_bytes(8, "big")
+
+
+HALF_SAID = {
+    "nothing": b"",
+    "half a greeting": GREETING[:20],
+    "a greeting of another protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a greeting and no handshake": GREETING,
+    "half a message": GREETING + READY + long_frame(100) + b"n\x01\x9d",
+    "the first of two parts": GREETING + READY + long_frame(5, more=True) + b"hello",
+    "a message of 2^62 bytes": GREETING + READY + long_frame(1 << 62) + bytes(1000),
+    "a message over zmq's own limit": GREETING + READY + long_frame(1 << 27) + bytes(1000),
+    "a length with its highest bit set": GREETING + READY + long_frame((1 << 63) + 1),
+}
+
+
+async def test_peers_that_never_finish_what_they_begin_hold_up_nobody() -> None:
+    async with running(COUNTING) as system, await connect(system) as client:
+        before = await client.status()
+        writers = []
+        for address in addresses(system.run_folder, before):
+            for said in HALF_SAID.values():
+                _, writer = await asyncio.open_unix_connection(address.removeprefix("ipc://"))
+                writer.write(said)
+                await writer.drain()
+                writers.append(writer)
+        # All of them are still connected, but for those that zmq has thrown out.
+        assert (await client.ask(Query(text="count", max_tokens=100))).text.endswith(" 99 ")
+        after = await client.status()
+        assert [a.pid for a in after.actors] == [a.pid for a in before.actors]
+        assert memory_of(after) < memory_of(before) + 64 * 2**20
+        for writer in writers:
+            writer.close()
+
+
+def memory_of(found: Status) -> int:
+    """Of all but the memory actor, which loads its model meanwhile."""
+    actors = [actor for actor in found.actors if actor.name != "memory"]
+    return sum(one.rss_bytes or 0 for one in [*actors, found.supervisor])
+
+
+async def test_a_reader_that_vanishes_in_the_middle_of_an_answer_leaves_no_work_behind() -> None:
+    def at_work(found: Status) -> int:
+        return sum(actor.counters.in_flight for actor in found.actors)
+
+    async with running(COUNTING) as system, await connect(system) as client:
+        idle = at_work(await client.status())
+        transport = ZmqTransport()
+        begun = asyncio.Event()
+        orchestrator = next(a for a in (await client.status()).actors if a.name == "orchestrator")
+        link = transport.connect(
+            endpoint(system.run_folder, "orchestrator", orchestrator.epoch),
+            lambda frame: begun.set(), lambda reason: None,
+        )  # fmt: skip
+        link.send(envelope(operation="orchestrator.query",
+                           body={"text": "count", "max_tokens": 100_000}))  # fmt: skip
+        await asyncio.wait_for(begun.wait(), 20)
+        # No word of it: not even a cancel.
+        link.close()
+        transport.close()
+        await status_when(client, lambda s: at_work(s) <= idle)

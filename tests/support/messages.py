@@ -55,3 +55,10 @@ class Told(Event, operation="probe.told", role=Role.ASK):
     """Something nobody answers."""
 
     text: str = Field(max_length=100)
+
+
+class Deposit(Ask[Said], operation="probe.deposit", role=Role.ASK):
+    """Do something that must be done once: by its key, the receiver knows it again."""
+
+    idempotent = True
+    key: str
