@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT
-from protocol.envelope import NO_ID, Envelope, Kind, Priority, new_id
+from protocol.envelope import NO_ID, NOTHING, Envelope, Kind, Priority, new_id
 from protocol.errors import ActorDied, DeadlineExceeded, NoyauError, Overloaded, ProtocolError
 from protocol.messages.base import Event, Message
 from protocol.pending import Pending
@@ -125,6 +125,8 @@ class Connection:
         try:
             envelope = me.codec.decode(frame)
         except ProtocolError as error:
+            if frame == NOTHING:
+                return
             # Whose answer it was can mostly be read, and he need not wait for his deadline.
             pending = self._open.get(salvage_id(frame))
             if pending is None:

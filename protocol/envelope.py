@@ -23,6 +23,9 @@ MAGIC = ord("n")
 VERSION = 1
 PREFIX = bytes((MAGIC, VERSION))
 
+NOTHING = b""
+"""A frame that says nothing: its receiver ignores it, and a peer that is gone cannot be sent it."""
+
 ID_BYTES = 16
 NO_ID = bytes(ID_BYTES)
 """The id in an answer to a frame whose own id could not be read."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from actors.kernel.faults import Faults
 from actors.kernel.request import Request, Tally
 from protocol.codec import Codec
-from protocol.envelope import NO_ID, Envelope, Kind
+from protocol.envelope import NO_ID, NOTHING, Envelope, Kind
 from protocol.errors import ActorDied, Cancelled, NoyauError, Overloaded, ProtocolError
 from protocol.ports import Listener
 
@@ -61,6 +61,18 @@ class Outbox:
             self._transmit(request.peer, request.id, kind, request.operation, body, sequence)
         except ActorDied:
             raise Cancelled("the reader is gone") from None
+
+    def reaches(self, peer: bytes) -> bool:
+        """Whether a peer is still there, as far as sending it nothing tells."""
+        try:
+            if self.listener is not None:
+                self.listener.send(peer, NOTHING)
+        except ActorDied:
+            return False
+        except Overloaded:
+            # It reads slowly, so it is there.
+            return True
+        return True
 
     def _transmit(
         self,

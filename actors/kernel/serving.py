@@ -8,7 +8,7 @@ conversation's key is (connection, message id): nobody can touch another's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 
 import structlog
 
@@ -45,6 +45,8 @@ from protocol.timers import Timers
 
 MAX_OPEN_PER_PEER = 1024
 """Conversations one connection may have open; more get `Overloaded`."""
+PROBE_S = 5.0
+"""How often it is looked whether the clients with something open are still there."""
 MOST_LOGGED = 500
 """Characters of what a stranger sent that a log line repeats."""
 
@@ -95,6 +97,7 @@ class Server:
         self._open: dict[tuple[bytes, bytes], Request] = {}
         self._per_peer: dict[bytes, int] = {}
         self._throttle = Throttle()
+        self._probing = False
         self._closed = False
 
     def attach(self, listener: Listener) -> None:
@@ -260,6 +263,8 @@ class Server:
     def _begin(self, request: Request, message: Operation) -> None:
         key = (request.peer, request.id)
         self._open[key] = request
+        if not self._probing:
+            self._probe_later()
         self._per_peer[request.peer] = self._per_peer.get(request.peer, 0) + 1
         self.idle.clear()
         if request.handler.shape is Shape.STREAM:
@@ -370,12 +375,29 @@ class Server:
             request, Step.DEADLINE, DeadlineExceeded(f"no end of {request.operation} in time")
         )
 
+    def _probe_later(self) -> None:
+        self._probing = True
+        self._timers.file(self._clock.now() + PROBE_S, self._probe, self._probe)
+
+    def _probe(self) -> None:
+        """Nothing tells of a client that is gone: it shows when something is sent to it, which may
+        be never, as while a stream waits for its credit."""
+        self._probing = False
+        clients = {request.peer for request in self._open.values() if request.info is None}
+        for peer in clients:
+            if not self._out.reaches(peer):
+                self._end_all({peer}, "the caller is gone")
+        if self._open:
+            self._probe_later()
+
+    def _end_all(self, peers: Collection[bytes], why: str) -> None:
+        for request in list(self._open.values()):
+            if request.peer in peers:
+                self._stop(request, Step.DEATH, Cancelled(why))
+
     def peer_died(self, epoch: str) -> None:
         """An actor died: what it had asked for is not waited for any more."""
-        gone = set(self.peers.forget(epoch))
-        for request in list(self._open.values()):
-            if request.peer in gone:
-                self._stop(request, Step.DEATH, Cancelled("the caller died"))
+        self._end_all(set(self.peers.forget(epoch)), "the caller died")
 
     def give_up(self) -> int:
         """End what is open with `ActorUnavailable`, and go on taking requests; returns how many."""

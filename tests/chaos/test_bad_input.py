@@ -166,7 +166,7 @@ async def test_peers_that_never_finish_what_they_begin_hold_up_nobody() -> None:
 def memory_of(found: Status) -> int:
     """Of all but the memory actor, which loads its model meanwhile."""
     actors = [actor for actor in found.actors if actor.name != "memory"]
-    return sum(one.rss_bytes or 0 for one in [*actors, found.supervisor])
+    return sum(one.rss_bytes or 0 for one in actors) + (found.supervisor.rss_bytes or 0)
 
 
 async def test_a_reader_that_vanishes_in_the_middle_of_an_answer_leaves_no_work_behind() -> None:

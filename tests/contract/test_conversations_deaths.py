@@ -5,10 +5,14 @@ Between a `Caller` and a `Server`, over every transport.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from actors.kernel import serving
+from protocol.codec import Codec
 from protocol.conversation import INITIAL_CREDIT
-from protocol.envelope import Kind
+from protocol.envelope import NOTHING, Envelope, Kind, new_id
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
@@ -252,3 +256,38 @@ async def test_an_actor_nobody_knows_is_not_found(wiring: Wiring) -> None:
         caller = await network.caller()
         with pytest.raises(NotFound, match="no actor 'nobody'"):
             await soon(caller.ask("nobody", Say(), timeout_s=1000))
+
+
+async def test_what_a_client_asked_for_that_is_gone_is_not_worked_on_any_more(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PROBE_S", 0.05)
+    async with Network(wiring) as network:
+        counter, transport = Counter(), wiring.transport()
+        node = network.start(counter)
+        # It reads nothing, so no chunk beyond the first credit is ever sent.
+        link = transport.connect(node.endpoint, lambda frame: None, lambda reason: None)
+        request = Envelope(new_id(), REQUEST, Count.operation, body=Count(upto=10_000))
+        link.send(Codec().encode(request))
+        await soon(counter.made_it(INITIAL_CREDIT).wait())
+        assert node.server.in_flight == 1
+        link.close()
+        await soon(node.server.idle.wait())
+        await soon(counter.over.wait())
+
+
+async def test_a_client_that_is_there_is_looked_for_and_its_answer_comes(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PROBE_S", 0.001)
+    async with Network(wiring) as network:
+        owner, came = Held(), asyncio.Queue[bytes]()
+        node = network.start(owner)
+        link = wiring.transport().connect(node.endpoint, came.put_nowait, lambda reason: None)
+        link.send(Codec().encode(Envelope(new_id(), REQUEST, Say.operation, body=Say(text="yes"))))
+        for _ in range(3):
+            assert await soon(came.get()) == NOTHING
+        owner.let_go.set()
+        while (frame := await soon(came.get())) == NOTHING:
+            continue
+        assert Codec().decode(frame).body == {"text": "yes"}

@@ -378,6 +378,7 @@ STREAMS = [
     stream("two chunks and the end", "as it should be", [events(0, "a"), events(1, "b"), end(2)],
            2, "end"),
     stream("no chunk", "an end alone is a whole stream", [end(0)], 0, "end"),
+    stream("frames that say nothing", "are ignored", [events(0, "a"), b"", b"", end(1)], 1, "end"),
     stream("not over yet", "more may come", [events(0, "a")], 1, "open"),
     stream("an error", "ends it", [events(0, "a"), FAILED], 1, "overloaded"),
     stream("a chunk is missing", "number 1 did not come", [events(0, "a"), events(2, "c")], 1,
