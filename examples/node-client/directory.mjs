@@ -1,0 +1,79 @@
+/** Where every actor is, as the supervisor's stream `supervisor.directory` tells it. */
+
+import { EventEmitter } from 'node:events';
+
+import { NoyauError } from './errors.mjs';
+
+/** States that pass by themselves: whoever waits may find the actor ready. */
+const PASSING = new Set(['waiting', 'starting', 'draining']);
+
+/**
+ * @typedef {object} Entry
+ * @property {string} name
+ * @property {string} [epoch]
+ * @property {string} [endpoint]
+ * @property {string} state
+ * @property {string} [reason]
+ */
+
+export class Directory {
+  #entries = new Map();
+  #changes = new EventEmitter().setMaxListeners(0);
+
+  /**
+   * @param {Entry[]} entries
+   * @param {boolean} isWhole whether these are all there are, as in a stream's first chunk
+   */
+  take(entries, isWhole) {
+    if (isWhole) this.#entries.clear();
+    for (const entry of entries) this.#entries.set(entry.name, entry);
+    this.#changes.emit('change');
+  }
+
+  /**
+   * @param {string} name
+   * @returns {import('./connection.mjs').Peer|null} null while it is not ready but may become so
+   * @throws {NoyauError} not_found or actor_unavailable
+   */
+  find(name) {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw new NoyauError('not_found', `there is no actor ${name}`);
+    if (entry.state === 'ready') {
+      return { name, epoch: entry.epoch ?? '', endpoint: entry.endpoint ?? '' };
+    }
+    if (PASSING.has(entry.state)) return null;
+    throw new NoyauError('actor_unavailable', `${name} is ${entry.state}: ${entry.reason ?? ''}`, {
+      refused: true,
+    });
+  }
+
+  /**
+   * Whether this incarnation is still the one that there is.
+   * @param {import('./connection.mjs').Peer} peer
+   */
+  has(peer) {
+    return this.#entries.get(peer.name)?.epoch === peer.epoch;
+  }
+
+  /**
+   * Wait until it says something new, at most this long.
+   * @param {number} atMostMs
+   * @param {AbortSignal} signal
+   * @throws {unknown} the signal's reason when that is aborted
+   */
+  async change(atMostMs, signal) {
+    signal.throwIfAborted();
+    await new Promise((resolve) => {
+      const timer = setTimeout(done, atMostMs);
+      const changes = this.#changes.once('change', done);
+      signal.addEventListener('abort', done);
+      function done() {
+        clearTimeout(timer);
+        changes.off('change', done);
+        signal.removeEventListener('abort', done);
+        resolve();
+      }
+    });
+    signal.throwIfAborted();
+  }
+}
