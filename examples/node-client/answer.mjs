@@ -2,6 +2,8 @@
 
 /** After so many deaths in a row without a word between, it is the question that kills. */
 const MAX_DEATHS = 2;
+/** So long after the last word, a refusal is an answer. */
+const PATIENCE_MS = 20_000;
 
 export class Received {
   #text = '';
@@ -29,10 +31,13 @@ export class Received {
   /**
    * Take note of an error that ended it.
    * @param {import('./errors.mjs').NoyauError} error
+   * @param {number} nowMs
    * @returns {boolean} whether it may be asked for again
    */
-  survives(error) {
-    if (error.code === 'actor_unavailable') return error.details.refused === true;
+  survives(error, nowMs) {
+    if (error.code === 'actor_unavailable') {
+      return error.details.refused === true && nowMs - this.#lastMs < PATIENCE_MS;
+    }
     if (error.code !== 'actor_died') return false;
     this.#deaths += 1;
     this.#loss = error;

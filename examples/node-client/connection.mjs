@@ -84,6 +84,7 @@ export class Connection {
    */
   request(shape, operation, body, limit) {
     limit.signal.throwIfAborted();
+    if (this.#socket.closed) throw died(this.#peer, 'its connection is closed');
     const id = uuid7();
     const send = (kind, fields) => this.#send({ id, kind, operation, ...fields });
     const exchange = new Exchange(shape, send, () => this.#exchanges.delete(key(id)));
@@ -91,6 +92,15 @@ export class Connection {
     this.#exchanges.set(key(id), exchange);
     limit.signal.addEventListener('abort', () => exchange.leave(limit.signal.reason));
     return exchange;
+  }
+
+  /**
+   * Take back what is open on it, and close it.
+   * @param {NoyauError} error
+   */
+  leave(error) {
+    for (const exchange of this.#exchanges.values()) exchange.leave(error);
+    this.close(error);
   }
 
   /**

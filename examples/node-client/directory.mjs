@@ -42,9 +42,7 @@ export class Directory {
       return { name, epoch: entry.epoch ?? '', endpoint: entry.endpoint ?? '' };
     }
     if (PASSING.has(entry.state)) return null;
-    throw new NoyauError('actor_unavailable', `${name} is ${entry.state}: ${entry.reason ?? ''}`, {
-      refused: true,
-    });
+    throw new NoyauError('actor_unavailable', `${name} is ${entry.state}: ${entry.reason ?? ''}`);
   }
 
   /**
@@ -58,22 +56,17 @@ export class Directory {
   /**
    * Wait until it says something new, at most this long.
    * @param {number} atMostMs
-   * @param {AbortSignal} signal
-   * @throws {unknown} the signal's reason when that is aborted
+   * @returns {Promise<void>}
    */
-  async change(atMostMs, signal) {
-    signal.throwIfAborted();
-    await new Promise((resolve) => {
-      const timer = setTimeout(done, atMostMs);
-      const changes = this.#changes.once('change', done);
-      signal.addEventListener('abort', done);
-      function done() {
+  change(atMostMs) {
+    return new Promise((resolve) => {
+      const done = () => {
         clearTimeout(timer);
-        changes.off('change', done);
-        signal.removeEventListener('abort', done);
+        this.#changes.off('change', done);
         resolve();
-      }
+      };
+      const timer = setTimeout(done, atMostMs);
+      this.#changes.on('change', done);
     });
-    signal.throwIfAborted();
   }
 }

@@ -31,6 +31,27 @@ export class Limit {
     return Math.max(0, Math.floor(this.#over - performance.now()));
   }
 
+  /**
+   * The promise's value, unless the limit is over before.
+   * @template T
+   * @param {Promise<T>} promise
+   * @returns {Promise<T>}
+   * @throws {NoyauError} deadline_exceeded or cancelled
+   */
+  async within(promise) {
+    this.signal.throwIfAborted();
+    let stop;
+    const over = new Promise((_, reject) => {
+      stop = () => reject(this.signal.reason);
+      this.signal.addEventListener('abort', stop);
+    });
+    try {
+      return await Promise.race([promise, over]);
+    } finally {
+      this.signal.removeEventListener('abort', stop);
+    }
+  }
+
   /** Let go of the timer and the signal. */
   end() {
     clearTimeout(this.#timer);

@@ -80,7 +80,12 @@ export class Client {
    */
   static async connect({ runFolder = defaultRunFolder() } = {}) {
     const client = new Client(runFolder);
-    await client.#start();
+    try {
+      await client.#start();
+    } catch (error) {
+      client.close();
+      throw error;
+    }
     return client;
   }
 
@@ -130,7 +135,7 @@ export class Client {
   close() {
     this.#closing.abort();
     const error = new NoyauError('cancelled', 'the client was closed');
-    for (const { connection } of this.#connections.values()) connection.close(error);
+    for (const { connection } of this.#connections.values()) connection.leave(error);
   }
 
   async #start() {
@@ -183,14 +188,14 @@ export class Client {
   /** A connection to the incarnation that there is now, or will be. */
   async #reach(name, limit) {
     const patient = performance.now() + PATIENCE_MS;
-    for (let isRefused = false; ; ) {
+    for (;;) {
       const peer = name === SUPERVISOR ? this.#supervisor : this.#directory.find(name);
       if (peer !== null) {
         const { connection, isOpen } = this.#connectionTo(peer);
-        if (await isOpen) return connection;
+        if (await limit.within(isOpen)) return connection;
+        if (performance.now() > patient) throw unreachable(peer);
       }
-      if (peer !== null && performance.now() > patient) throw unreachable(peer);
-      await this.#directory.change(RETRY_MS, limit.signal);
+      await limit.within(this.#directory.change(RETRY_MS));
     }
   }
 
@@ -218,8 +223,8 @@ export class Client {
       try {
         return yield* noted(chunks, (chunk) => received.add(chunk, performance.now()));
       } catch (error) {
-        if (!received.survives(error)) throw error;
-        await this.#directory.change(RETRY_MS, limit.signal);
+        if (!received.survives(error, performance.now())) throw error;
+        await limit.within(this.#directory.change(RETRY_MS));
       }
     }
   }
@@ -255,7 +260,7 @@ async function* noted(chunks, note) {
 
 function unreachable(peer) {
   if (peer.name === SUPERVISOR) return notRunning(peer);
-  return new NoyauError('actor_unavailable', `${peer.name} is out of reach`, { refused: true });
+  return new NoyauError('actor_unavailable', `${peer.name} is out of reach`);
 }
 
 function notRunning({ endpoint }) {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { decodeFrame, encodeFrame, FrameError, joinBatch, Kind, splitBatch } from '../frames.mjs';
-import { unpack } from '../msgpack.mjs';
+import { layout } from '../msgpack.mjs';
 import { hex, vectors } from './vectors.mjs';
 
 const ID = hex('0192a1b2c3d47e5f8011223344556677');
@@ -67,10 +67,10 @@ test('a byte string arrives as bytes and text as text', () => {
 });
 
 for (const number of [0, -1, 2 ** 32, -(2 ** 31) - 1, 2 ** 53 - 1, 2n ** 64n - 1n]) {
-  test(`the whole number ${number} stays a whole one`, () => {
+  test(`the whole number ${number} is sent as one`, () => {
     const frame = encodeFrame({ ...REQUEST, body: number });
-    const head = frame.at(-9);
-    assert.ok(head !== 0xcb, 'it was written as a float');
+    const start = encodeFrame(REQUEST).length - 1;
+    assert.equal(layout(frame.subarray(start)).type, 'int');
     assert.equal(decodeFrame(frame).body, number);
   });
 }
@@ -87,6 +87,5 @@ for (const value of [new Date(), new Map(), () => 1, Symbol('s'), '\ud800']) {
 
 test('an extension type is refused', () => {
   const frame = Buffer.concat([encodeFrame(REQUEST).subarray(0, -1), hex('d40100')]);
-  assert.equal(unpack(hex('01')), 1);
   assert.throws(() => decodeFrame(frame), { code: 'malformed_frame', id: ID });
 });
