@@ -1,19 +1,22 @@
-/** What was received of an answer, and how it goes on when its orchestrator dies. */
+/** What was received of an answer, and how it goes on when its orchestrator is lost. */
 
-/** After so many deaths in a row without a word between, it is the question that kills. */
-const MAX_DEATHS = 2;
 /** So long after the last word, a refusal is an answer. */
 const PATIENCE_MS = 20_000;
 
 export class Received {
+  #receiver;
   #text = '';
   #seams = [];
   #loss = null;
-  #deaths = 0;
+  #lostMs = 0;
   #lastMs;
 
-  /** @param {number} nowMs */
-  constructor(nowMs) {
+  /**
+   * @param {string} receiver who answers
+   * @param {number} nowMs
+   */
+  constructor(receiver, nowMs) {
+    this.#receiver = receiver;
     this.#lastMs = nowMs;
   }
 
@@ -24,24 +27,22 @@ export class Received {
   add(chunk, nowMs) {
     this.#text += chunk.text;
     if (chunk.seam) this.#seams.push(chunk.seam);
-    this.#deaths = 0;
     this.#lastMs = nowMs;
   }
 
   /**
-   * Take note of an error that ended it.
+   * Take note of an error that ended it. A question that kills whoever has it is not asked for
+   * ever: noyau counts the deaths itself, and answers `poisoned`.
    * @param {import('./errors.mjs').NoyauError} error
    * @param {number} nowMs
-   * @returns {boolean} whether it may be asked for again
+   * @returns {boolean} whether the answer may be asked for again
    */
   survives(error, nowMs) {
-    if (error.code === 'actor_unavailable') {
-      return error.details.refused === true && nowMs - this.#lastMs < PATIENCE_MS;
-    }
-    if (error.code !== 'actor_died') return false;
-    this.#deaths += 1;
+    if (this.#isRefusal(error)) return nowMs - this.#lastMs < PATIENCE_MS;
+    if (!this.#isLoss(error)) return false;
     this.#loss = error;
-    return this.#deaths < MAX_DEATHS;
+    this.#lostMs = nowMs;
+    return true;
   }
 
   /**
@@ -50,14 +51,27 @@ export class Received {
    */
   begun(nowMs) {
     if (this.#loss === null) return null;
-    const { actor, epoch } = this.#loss.details;
+    const { code, message, details } = this.#loss;
+    const hasDied = code === 'actor_died';
     return {
       text: this.#text,
       seams: this.#seams,
-      lost: `${actor}.${epoch}`,
-      died: true,
-      reason: this.#loss.message,
-      gap_ms: nowMs - this.#lastMs,
+      lost: hasDied && details.epoch ? `${details.name}.${details.epoch}` : this.#receiver,
+      died: hasDied,
+      reason: message,
+      gap_ms: nowMs - this.#lostMs,
     };
+  }
+
+  /** Whether nothing of it was begun. */
+  #isRefusal({ code, isRemote, details }) {
+    return code === 'actor_unavailable' && isRemote && details.refused === true;
+  }
+
+  /** Whether the receiver itself is lost, and not somebody whom it asked in its turn. */
+  #isLoss({ code, isRemote, details }) {
+    if (!isRemote) return code === 'actor_died' || code === 'stream_broken';
+    const isOfReceiver = details.name === this.#receiver;
+    return isOfReceiver && (code === 'actor_died' || code === 'actor_unavailable');
   }
 }

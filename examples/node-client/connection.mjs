@@ -17,12 +17,20 @@ import {
 import { uuid7 } from './ids.mjs';
 
 const OPTIONS = {
-  reconnectInterval: -1,
+  // Never, as a connection that is lost is closed first. ZeroMQ's own word for never, -1, throws
+  // away what had come and was not read yet.
+  reconnectInterval: 3_600_000,
   maxMessageSize: MAX_MESSAGE_BYTES,
   handshakeInterval: 5000, // A process of the same machine that takes longer hangs.
   linger: 500, // For the cancels of a client that closes: they leave at once, or never.
 };
-const LOST = ['close', 'disconnect', 'handshake:error:protocol', 'handshake:error:other'];
+const LOST = [
+  'close',
+  'connect:retry',
+  'disconnect',
+  'handshake:error:protocol',
+  'handshake:error:other',
+];
 const SOURCE = 'node-client';
 
 /**
@@ -88,7 +96,7 @@ export class Connection {
     const id = uuid7();
     const send = (kind, fields) => this.#send({ id, kind, operation, ...fields });
     const exchange = new Exchange(shape, send, () => this.#exchanges.delete(key(id)));
-    send(Kind.REQUEST, { body, deadline_ms: limit.remainingMs() });
+    send(Kind.REQUEST, { body, correlation: id, deadline_ms: limit.remainingMs() });
     this.#exchanges.set(key(id), exchange);
     limit.signal.addEventListener('abort', () => exchange.leave(limit.signal.reason));
     return exchange;
@@ -267,7 +275,7 @@ export class Exchange {
  * @returns {NoyauError}
  */
 export function died({ name, epoch }, why) {
-  return new NoyauError('actor_died', `${name} died: ${why}`, { actor: name, epoch });
+  return new NoyauError('actor_died', `${name} died: ${why}`, { name, epoch });
 }
 
 function key(id) {

@@ -18,6 +18,7 @@ const PASSING = new Set(['waiting', 'starting', 'draining']);
 
 export class Directory {
   #entries = new Map();
+  #isKnown = false;
   #changes = new EventEmitter().setMaxListeners(0);
 
   /**
@@ -26,8 +27,21 @@ export class Directory {
    */
   take(entries, isWhole) {
     if (isWhole) this.#entries.clear();
+    this.#isKnown = true;
     for (const entry of entries) this.#entries.set(entry.name, entry);
     this.#changes.emit('change');
+  }
+
+  /** The supervisor is gone, and no actor outlives it: all are unknown until the next one speaks. */
+  clear() {
+    this.#entries.clear();
+    this.#isKnown = false;
+    this.#changes.emit('change');
+  }
+
+  /** Whether a supervisor said where everybody is, and is still there. */
+  get isKnown() {
+    return this.#isKnown;
   }
 
   /**
@@ -36,6 +50,7 @@ export class Directory {
    * @throws {NoyauError} not_found or actor_unavailable
    */
   find(name) {
+    if (!this.#isKnown) return null;
     const entry = this.#entries.get(name);
     if (entry === undefined) throw new NoyauError('not_found', `there is no actor ${name}`);
     if (entry.state === 'ready') {

@@ -15,13 +15,15 @@ export class NoyauError extends Error {
   /**
    * @param {string} code stable, for programs; one that is not known is an error like any other
    * @param {string} message for people
-   * @param {Record<string, unknown>} [details]
+   * @param {Record<string, any>} [details]
+   * @param {boolean} [isRemote] whether the other side said so, and not this client
    */
-  constructor(code, message, details = {}) {
+  constructor(code, message, details = {}, isRemote = false) {
     super(message);
     this.name = 'NoyauError';
     this.code = code;
     this.details = details;
+    this.isRemote = isRemote;
   }
 
   /** Whether it may pass, so that asking again can help. */
@@ -38,6 +40,6 @@ export class NoyauError extends Error {
     if (typeof body?.code !== 'string') {
       return new NoyauError('malformed_frame', 'an error came without a code');
     }
-    return new NoyauError(body.code, String(body.message ?? ''), body.details ?? {});
+    return new NoyauError(body.code, String(body.message ?? ''), body.details ?? {}, true);
   }
 }

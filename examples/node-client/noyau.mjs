@@ -41,7 +41,7 @@ const PATIENCE_MS = 20_000;
 export function defaultRunFolder() {
   const { NOYAU_RUN__FOLDER: own, XDG_RUNTIME_DIR: runtime } = process.env;
   if (own) return own;
-  return runtime ? join(runtime, 'noyau') : `/tmp/noyau-${userInfo().uid}`;
+  return runtime?.startsWith('/') ? join(runtime, 'noyau') : `/tmp/noyau-${userInfo().uid}`;
 }
 
 /** The chunks of a stream, to be read once with `for await`; whoever stops early cancels it. */
@@ -154,6 +154,7 @@ export class Client {
       } catch (error) {
         if (!(error instanceof NoyauError)) throw error;
       }
+      this.#directory.clear();
       await delay(RETRY_MS, undefined, { ref: false });
       changes = this.#rewatch();
     }
@@ -194,6 +195,8 @@ export class Client {
         const { connection, isOpen } = this.#connectionTo(peer);
         if (await limit.within(isOpen)) return connection;
         if (performance.now() > patient) throw unreachable(peer);
+      } else if (!this.#directory.isKnown && performance.now() > patient) {
+        throw unreachable(this.#supervisor);
       }
       await limit.within(this.#directory.change(RETRY_MS));
     }
@@ -216,7 +219,7 @@ export class Client {
 
   async *#answer(body, limit) {
     const operation = 'orchestrator.query';
-    const received = new Received(performance.now());
+    const received = new Received('orchestrator', performance.now());
     for (;;) {
       const begun = received.begun(performance.now());
       const chunks = this.#read(receiverOf(operation), operation, { ...body, begun }, limit);
