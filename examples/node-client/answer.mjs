@@ -64,14 +64,13 @@ export class Received {
   }
 
   /** Whether nothing of it was begun. */
-  #isRefusal({ code, isRemote, details }) {
-    return code === 'actor_unavailable' && isRemote && details.refused === true;
+  #isRefusal({ code, details }) {
+    return code === 'actor_unavailable' && details.refused === true;
   }
 
   /** Whether the receiver itself is lost, and not somebody whom it asked in its turn. */
   #isLoss({ code, isRemote, details }) {
-    if (!isRemote) return code === 'actor_died' || code === 'stream_broken';
-    const isOfReceiver = details.name === this.#receiver;
-    return isOfReceiver && (code === 'actor_died' || code === 'actor_unavailable');
+    if (isRemote) return code === 'actor_unavailable' && details.name === this.#receiver;
+    return code === 'actor_died' || code === 'stream_broken';
   }
 }

@@ -92,7 +92,7 @@ export class Connection {
    */
   request(shape, operation, body, limit) {
     limit.signal.throwIfAborted();
-    if (this.#socket.closed) throw died(this.#peer, 'its connection is closed');
+    if (this.#socket.closed) throw refused(this.#peer);
     const id = uuid7();
     const send = (kind, fields) => this.#send({ id, kind, operation, ...fields });
     const exchange = new Exchange(shape, send, () => this.#exchanges.delete(key(id)));
@@ -276,6 +276,11 @@ export class Exchange {
  */
 export function died({ name, epoch }, why) {
   return new NoyauError('actor_died', `${name} died: ${why}`, { name, epoch });
+}
+
+/** It never had the request: whoever comes next may be asked. */
+function refused({ name }) {
+  return new NoyauError('actor_unavailable', `${name} is gone`, { name, refused: true });
 }
 
 function key(id) {

@@ -22,6 +22,7 @@ import { Limit } from './limits.mjs';
 export { NoyauError };
 
 const SUPERVISOR = 'supervisor';
+const ORCHESTRATOR = 'orchestrator';
 /** Between two looks for who is not there, where the directory tells nothing of it. */
 const RETRY_MS = 100;
 /** How long whoever is ready by the directory, or the supervisor, may be out of reach. */
@@ -116,7 +117,7 @@ export class Client {
    */
   stream(operation, body = {}, options = {}) {
     const to = options.to ?? receiverOf(operation);
-    return new Stream(limited(options, (limit) => this.#read(to, operation, body, limit)));
+    return new Stream(limited(options, (limit) => this.#read(to, operation, () => body, limit)));
   }
 
   /**
@@ -212,17 +213,17 @@ export class Client {
     return opening;
   }
 
-  async *#read(to, operation, body, limit) {
+  /** `makeBody` is called when there is somebody to send it to. */
+  async *#read(to, operation, makeBody, limit) {
     const connection = await this.#reach(to, limit);
-    return yield* connection.request('stream', operation, body, limit).chunks();
+    return yield* connection.request('stream', operation, makeBody(), limit).chunks();
   }
 
   async *#answer(body, limit) {
-    const operation = 'orchestrator.query';
-    const received = new Received('orchestrator', performance.now());
+    const received = new Received(ORCHESTRATOR, performance.now());
+    const makeBody = () => ({ ...body, begun: received.begun(performance.now()) });
     for (;;) {
-      const begun = received.begun(performance.now());
-      const chunks = this.#read(receiverOf(operation), operation, { ...body, begun }, limit);
+      const chunks = this.#read(ORCHESTRATOR, `${ORCHESTRATOR}.query`, makeBody, limit);
       try {
         return yield* noted(chunks, (chunk) => received.add(chunk, performance.now()));
       } catch (error) {

@@ -117,7 +117,7 @@ def test_its_own_tests_pass_and_with_them_the_vectors(node: Node) -> None:
 
 
 async def test_it_streams_an_answer_that_needs_more_than_one_credit(node: Node) -> None:
-    async with running(COUNTING, assets=False) as system:
+    async with running(COUNTING) as system:
         done = await node.ask(system, "--max-tokens", "300", "count")
         assert (done.stdout, done.stderr, done.returncode) == (counted(300) + "\n", "", 0)
         short = await node.ask(system, "--max-tokens", "3", "count")
@@ -125,7 +125,7 @@ async def test_it_streams_an_answer_that_needs_more_than_one_credit(node: Node) 
 
 
 async def test_it_shows_how_noyau_is(node: Node) -> None:
-    async with running(COUNTING, assets=False) as system:
+    async with running(COUNTING) as system:
         done = await node.ask(system, "--status")
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[0].startswith("healthy")
@@ -133,7 +133,7 @@ async def test_it_shows_how_noyau_is(node: Node) -> None:
 
 
 async def test_when_its_reader_leaves_the_engine_stops(node: Node) -> None:
-    async with running(COUNTING, assets=False) as system, await connect(system) as client:
+    async with running(COUNTING) as system, await connect(system) as client:
         arguments = ("--input-type=module", "-e", LEAVER, str(system.run_folder), str(LONG))
         async with node.started(*arguments) as process:
             assert process.stdin is not None
@@ -146,7 +146,7 @@ async def test_when_its_reader_leaves_the_engine_stops(node: Node) -> None:
 
 
 async def test_leaving_after_a_few_pieces_is_no_error(node: Node) -> None:
-    async with running(COUNTING, assets=False) as system, await connect(system) as client:
+    async with running(COUNTING) as system, await connect(system) as client:
         done = await node.ask(system, "--max-tokens", str(LONG), "--cancel-after", "1", "count")
         assert done.returncode == 0, done.stderr
         assert counted(LONG).startswith(done.stdout.strip())
@@ -162,14 +162,14 @@ async def test_it_sees_typed_errors(node: Node) -> None:
         "supervisor.status": ({}, "reply"),
     }
     requests = json.dumps([[operation, body] for operation, (body, _) in asked.items()])
-    async with running(COUNTING, assets=False) as system:
+    async with running(COUNTING) as system:
         script = (*node.node, "--input-type=module", "-e", CODES)
         done = await asyncio.to_thread(node.run, *script, str(system.run_folder), requests)
         assert json.loads(done.stdout) == [code for _, code in asked.values()]
 
 
 async def test_an_error_is_written_with_its_code(node: Node) -> None:
-    async with running(COUNTING, assets=False) as system:
+    async with running(COUNTING) as system:
         done = await node.ask(system, "--max-tokens", "0.5", "count")
         assert (done.stdout, done.returncode) == ("", 1)
         assert done.stderr.startswith("invalid_message: ")
@@ -180,7 +180,7 @@ async def test_an_error_is_written_with_its_code(node: Node) -> None:
 
 @pytest.mark.parametrize("victim", ["orchestrator", "cpu_engine", "supervisor"])
 async def test_no_word_is_missing_or_double_after_the_sigkill_of(node: Node, victim: str) -> None:
-    async with running(COUNTING, assets=False) as system, await connect(system) as client:
+    async with running(COUNTING) as system, await connect(system) as client:
         arguments = ("--run-folder", str(system.run_folder), "--max-tokens", "900", "count")
         async with node.started("ask.mjs", *arguments) as process:
             assert process.stdout is not None
