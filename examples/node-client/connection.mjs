@@ -12,6 +12,7 @@ import {
   FrameError,
   Kind,
   MAX_MESSAGE_BYTES,
+  saysNothing,
   splitBatch,
 } from './frames.mjs';
 import { uuid7 } from './ids.mjs';
@@ -143,6 +144,7 @@ export class Connection {
   }
 
   #take(frame) {
+    if (saysNothing(frame)) return;
     try {
       const envelope = decodeFrame(frame);
       this.#exchanges.get(key(envelope.id))?.take(envelope);

@@ -80,6 +80,15 @@ export class FrameError extends NoyauError {
 }
 
 /**
+ * Whether a frame is an empty one, which a receiver may send at any time.
+ * @param {Buffer} frame
+ * @returns {boolean}
+ */
+export function saysNothing(frame) {
+  return frame.length === 0;
+}
+
+/**
  * @param {Uint8Array} frame
  * @returns {Envelope}
  * @throws {FrameError} when it is none
