@@ -5,7 +5,10 @@ What ``noyau protocol schema`` prints, and what the tables of docs/protocol.md a
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
+import textwrap
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -24,10 +27,10 @@ class _Schema(GenerateJsonSchema):
     """JSON Schema of what crosses the wire as msgpack, which has byte strings."""
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> dict[str, Any]:
-        """JSON has no form for these: any value stands for one, with a word on what it is."""
+        """JSON has no form for these: any value stands for one, marked as msgpack's `bin`."""
         given = {"minLength": schema.get("min_length"), "maxLength": schema.get("max_length")}
         bounds = {f"x-{name}": value for name, value in given.items() if value is not None}
-        return {"description": "a msgpack byte string (bin)", "x-msgpack": "bin", **bounds}
+        return {"x-msgpack": "bin", **bounds}
 
 
 def catalogue() -> dict[str, Any]:
@@ -41,6 +44,8 @@ def catalogue() -> dict[str, Any]:
         ref_template=_PREFIX + "{model}",
         schema_generator=_Schema,
     )
+    for model in _with_subclasses(Message):
+        _describe(schema["$defs"].get(model.__name__, {}), model)
     return {
         "$schema": JSON_SCHEMA,
         "title": "Messages of noyau's protocol",
@@ -61,6 +66,33 @@ def catalogue() -> dict[str, Any]:
         ],
         "$defs": schema["$defs"],
     }
+
+
+def _with_subclasses(model: type[Message]) -> list[type[Message]]:
+    found = [model]
+    for child in model.__subclasses__():
+        found += _with_subclasses(child)
+    return found
+
+
+def _describe(schema: dict[str, Any], model: type[Message]) -> None:
+    """Put what the code says below its fields into the schema of a model."""
+    if schema.get("properties"):
+        for name, text in _field_docs(model).items():
+            schema["properties"].get(name, {}).setdefault("description", text)
+
+
+def _field_docs(model: type[Message]) -> dict[str, str]:
+    """The text that stands below each field. Pydantic could read it too, but for every model at
+    every import."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in itertools.pairwise(definition.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                found[name] = " ".join(inspect.cleandoc(text).split()).replace("``", "`")
+    return found
 
 
 def _bodies(operation: type[Operation]) -> list[tuple[str, type[Message]]]:

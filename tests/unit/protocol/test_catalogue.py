@@ -56,6 +56,18 @@ def test_byte_strings_are_marked() -> None:
     assert payload["x-maxLength"] == 1 << 20
 
 
+def test_what_the_code_says_of_a_field_is_in_its_schema() -> None:
+    fields = CATALOGUE["$defs"]["Begun"]["properties"]
+    assert fields["died"]["description"].startswith("Whether it died with the query in hand")
+    assert fields["lost"]["description"].startswith("`NAME.EPOCH` where the client knows")
+    described = sum(
+        "description" in field
+        for definition in CATALOGUE["$defs"].values()
+        for field in definition.get("properties", {}).values()
+    )
+    assert described > 100
+
+
 def test_a_summary_is_one_sentence() -> None:
     class Documented:
         """Why is it so? Because of e.g.this.
