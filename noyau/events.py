@@ -40,18 +40,21 @@ def events(
 
 async def _events(prefix: str, follow: bool, run_folder: RunFolder, as_json: bool) -> int:
     console = Console(highlight=False)
-    async with Client.connect(run_folder) as client:
-        stream = await client.caller.stream(
-            "supervisor", WatchEvents(prefix=prefix), timeout_s=FOR_EVER_S
-        )
-        async with stream:
-            async for batch in stream:
-                for event in batch.events:
-                    _show(event, console, as_json)
-                if batch.dropped:
-                    errors.print(f"{batch.dropped} more were missed", style="dim")
-                if not follow:
-                    return 0
+    async with (
+        Client.connect(run_folder) as client,
+        client.stream(WatchEvents(prefix=prefix), timeout_s=FOR_EVER_S) as stream,
+    ):
+        losses = 0
+        async for batch in stream:
+            for loss in stream.resumed[losses:]:
+                errors.print(f"{loss}; what happened until now was missed", style="dim")
+            losses = len(stream.resumed)
+            for event in batch.events:
+                _show(event, console, as_json)
+            if batch.dropped:
+                errors.print(f"{batch.dropped} more were missed", style="dim")
+            if not follow:
+                return 0
     errors.print("noyau is stopping.", style="dim")
     return 0
 

@@ -67,6 +67,7 @@ class ResumingStream(Generic[C, E]):
     def __init__(self, caller: Caller, target: str, message: Stream[C, E], timeout_s: float):
         self.end: E | None = None
         self.received: list[C] = []
+        """Empty where the stream goes on without knowing it, see `Stream.needs_received`."""
         self.resumed: list[str] = []
         """Why it had to be resumed, once for each time."""
         self._caller = caller
@@ -94,7 +95,8 @@ class ResumingStream(Generic[C, E]):
                     raise
                 await self._resume(loss)
             else:
-                self.received.append(chunk)
+                if self._message.needs_received:
+                    self.received.append(chunk)
                 return chunk
         raise StopAsyncIteration
 

@@ -118,6 +118,10 @@ class Ask(Operation, Generic[R]):
 class Stream(Operation, Generic[C, E]):
     """A request answered by chunks ``C``, then exactly one end ``E`` or one error."""
 
+    needs_received: ClassVar[bool] = True
+    """Whether `resume_from` needs what was received; else nobody keeps it, for a stream without an
+    end."""
+
     @classmethod
     def chunk_type(cls) -> type[C]:
         """The model of a chunk."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from protocol.errors import NoyauError
 from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.actor import Counters
 from protocol.messages.base import Ask, Empty, Event, Message, Role, Stream
@@ -213,4 +215,10 @@ class Events(Message):
 class WatchEvents(Stream[Events, Empty], operation="supervisor.events", role=Role.OBSERVE):
     """Everything that happens from now on whose name starts with ``prefix``."""
 
+    needs_received = False
     prefix: str = ""
+
+    def resume_from(self, received: Sequence[Events], loss: NoyauError, gap_ms: float) -> Self:
+        """The same again. What happened in between is in the logs only."""
+        del received, loss, gap_ms
+        return self

@@ -11,14 +11,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from noyau import Client
 from noyau.app import VERBS
 from noyau.processes import alive
 from protocol.messages.supervisor import Status
 from tests.support.model import shared_assets
-from tests.support.system import System, connect, running, running_pid, status_when
+from tests.support.system import (
+    System,
+    connect,
+    pid_of,
+    running,
+    running_pid,
+    status_when,
+)
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = ("actors.cpu_engine.settings.backend=simulated",
@@ -243,6 +252,16 @@ def last_exit(found: Status, name: str) -> str:
     return next(actor.last_exit for actor in found.actors if actor.name == name)
 
 
+async def kill_until_done(client: Client, name: str, done: asyncio.Future[Any]) -> None:
+    """Kill an actor again and again: whether somebody watches events yet, nobody else knows."""
+    while not done.done():
+        pid = running_pid(await client.status(), name)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await client.caller.wait_for_news(client.caller.clock.now() + 0.3)
+
+
 async def test_events_are_shown_as_they_happen() -> None:
     async with running(*SIMULATED) as system, await connect(system) as client:
         watching = asyncio.create_task(
@@ -250,16 +269,36 @@ async def test_events_are_shown_as_they_happen() -> None:
                 noyau, "events", "actor.died", "--once", "--json", run_folder=system.run_folder
             )
         )
-        # Until it watches nobody knows; so one after the other dies.
-        while not watching.done():
-            found = await client.status()
-            pid = running_pid(found, "storage")
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            await client.caller.wait_for_news(client.caller.clock.now() + 0.3)
+        await kill_until_done(client, "storage", watching)
         done = await watching
         assert done.returncode == 0
         first = json.loads(done.stdout.splitlines()[0])
         assert (first["what"], first["actor"]) == ("actor.died", "storage")
         assert "SIGKILL" in first["text"]
+
+
+async def test_events_are_shown_through_the_death_of_a_supervisor() -> None:
+    async with running(*SIMULATED) as system, await connect(system) as client:
+        watching = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "noyau", "events", "actor.died", "--json", "--run-folder",
+            str(system.run_folder), cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+        async def shown(name: str) -> None:
+            assert watching.stdout is not None
+            while json.loads(await watching.stdout.readline())["actor"] != name:
+                continue
+
+        first = asyncio.ensure_future(shown("storage"))
+        await kill_until_done(client, "storage", first)
+        before = await client.status()
+        os.kill(pid_of(before, "supervisor"), signal.SIGKILL)
+        await status_when(client, lambda s: s.boot != before.boot)
+        later = asyncio.ensure_future(shown("tool_user"))
+        await kill_until_done(client, "tool_user", later)
+        watching.send_signal(signal.SIGINT)
+        _, told = await asyncio.wait_for(watching.communicate(), 60)
+        assert (first.exception(), later.exception()) == (None, None)
+        assert b"was missed" in told
+        assert watching.returncode == 130
