@@ -26,6 +26,7 @@ from protocol.errors import (
     Cancelled,
     NotRunning,
     NoyauError,
+    OutcomeUnknown,
     Poisoned,
 )
 from protocol.messages.actor import Hello
@@ -266,10 +267,10 @@ class Caller:
         """Ask and wait for the reply.
 
         Waits for ``target`` to be READY first. Raises what the receiver raised, `ActorDied` when
-        it died meanwhile or stopped in the middle of it, and `DeadlineExceeded`. An idempotent
-        request is sent again instead, until the deadline, unless ``again`` is false, and so is any
-        that a draining one refused; when `MAX_DEATHS` incarnations have died with it in hand,
-        `Poisoned` is raised.
+        it died meanwhile or stopped in the middle of it (`OutcomeUnknown` where the request acts
+        on something outside), and `DeadlineExceeded`. An idempotent request is sent again instead,
+        until the deadline, unless ``again`` is false, and so is any that a draining one refused;
+        when `MAX_DEATHS` incarnations have died with it in hand, `Poisoned` is raised.
         """
         until = self._until(timeout_s, DEFAULT_ASK_S)
         attempt = 0
@@ -285,12 +286,16 @@ class Caller:
                     connection.end(pending, Cancelled("the caller no longer waits"))
                     raise
             except ActorDied as death:
+                if message.acts_outside and death.process is not None:
+                    raise _outcome_unknown(message, f"{death.process} died") from None
                 if not (again and message.idempotent) or self.clock.now() >= until:
                     raise
                 self._check_deaths(target, message.operation, death, deaths)
             except ActorUnavailable as error:
                 # Its own word, and not that of one that it asked in its turn.
                 its_own = error.remote and error.details.get("name") == target
+                if its_own and message.acts_outside and not error.refused:
+                    raise _outcome_unknown(message, error.message) from None
                 may_repeat = error.refused or (again and message.idempotent)
                 if not (its_own and may_repeat) or self.clock.now() >= until:
                     raise
@@ -375,3 +380,11 @@ class Caller:
     def _check_open(self) -> None:
         if self._closed:
             raise Cancelled("the connection is closed")
+
+
+def _outcome_unknown(message: Ask[R], why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{why}, having {message.operation} in hand: whether that was done nobody knows; look "
+        "before you ask again",
+        operation=message.operation,
+    )

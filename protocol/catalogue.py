@@ -14,6 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
+from protocol import messages
 from protocol.codec import DEFAULT_MAX_FRAME_BYTES
 from protocol.envelope import ID_BYTES, MAGIC, VERSION, Envelope, Kind, Priority
 from protocol.errors import BY_CODE, NoyauError
@@ -34,9 +35,9 @@ class _Schema(GenerateJsonSchema):
 
 
 def catalogue() -> dict[str, Any]:
-    """All of it, as JSON can hold it. ``operations`` name their bodies by reference into
-    ``$defs``."""
-    operations = [OPERATIONS[name] for name in sorted(OPERATIONS)]
+    """All that is noyau's own, as JSON can hold it. ``operations`` name their bodies by reference
+    into ``$defs``."""
+    operations = [one for _, one in sorted(OPERATIONS.items()) if is_own(one)]
     bodies = {model for operation in operations for _, model in _bodies(operation)}
     ordered = sorted(bodies, key=lambda model: model.__name__)
     references, schema = models_json_schema(
@@ -103,6 +104,11 @@ def _bodies(operation: type[Operation]) -> list[tuple[str, type[Message]]]:
         chunk, end = operation.chunk_type(), operation.end_type()
         return [("request", operation), ("chunk", chunk), ("end", end)]
     return [("event", operation)]
+
+
+def is_own(operation: type[Operation]) -> bool:
+    """Whether it is one of noyau's own, and not of an actor that somebody added."""
+    return operation.__module__.startswith(f"{messages.__name__}.")
 
 
 def shape_of(operation: type[Operation]) -> str:

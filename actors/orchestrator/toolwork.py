@@ -21,7 +21,7 @@ from actors.orchestrator.gathering import TOOL_USER, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.prompt import filling
 from protocol.caller import Caller
-from protocol.errors import ActorDied, ActorUnavailable, NoyauError, Poisoned
+from protocol.errors import ActorDied, ActorUnavailable, NoyauError, OutcomeUnknown, Poisoned
 from protocol.messages.orchestrator import ToolUse
 from protocol.messages.tool_user import CallTool, FoundTool, ToolInfo, ToolResult
 
@@ -72,7 +72,7 @@ class Tools:
         call = CallTool(name=tool.tool.name, arguments=tool.arguments or {})
         try:
             result = await self._caller.ask(TOOL_USER, call)
-        except (ActorDied, ActorUnavailable) as loss:
+        except (ActorDied, ActorUnavailable, OutcomeUnknown) as loss:
             found.missing.append(f"without the tool {tool.tool.name}: {loss.message}")
             return None
         return _use(result, call, "exact"), result

@@ -42,6 +42,7 @@ _ENDED = frozenset(
      "engine_failed", "stream_broken", "poisoned"}
 )  # fmt: skip
 _HELD_UP = _ENDED | {"cancelled"}
+_FAILED = frozenset({"actor_unavailable", "engine_failed", "outcome_unknown"})
 _LOST = frozenset({"deadline_exceeded", "stream_broken", "engine_failed", "outcome_unknown"})
 
 KINDS: dict[str, Kind] = {
@@ -60,7 +61,7 @@ KINDS: dict[str, Kind] = {
         Kind("slow_start", "it is killed, and its next start is put off for some seconds",
              seconds=(0.5, 3.0), rest_s=10.0, errors=_ENDED),
         Kind("fail", "its next requests end in an error that may be retried", weight=3,
-             seconds=(1.0, 5.0), errors=frozenset({"actor_unavailable", "engine_failed"})),
+             seconds=(1.0, 5.0), errors=_FAILED),
         Kind("drop", "replies and parts of streams are lost for some seconds", weight=2,
              seconds=(0.1, 1.0), rest_s=6.0, seen=False, errors=_LOST),
         Kind("delay", "what it sends comes late, for some seconds", weight=2,

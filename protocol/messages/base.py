@@ -107,6 +107,9 @@ class Ask(Operation, Generic[R]):
 
     idempotent: ClassVar[bool] = False
     """Whether doing it twice is the same as once; only then may a client send it again."""
+    acts_outside: ClassVar[bool] = False
+    """Whether it may change something that is not noyau's: when its receiver dies over it, nobody
+    here can find out whether it did."""
 
     @classmethod
     def reply_type(cls) -> type[R]:

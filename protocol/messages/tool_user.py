@@ -84,6 +84,7 @@ class ToolResult(Message):
 class CallTool(Ask[ToolResult], operation="tool_user.call", role=Role.ASK):
     """Run a tool. Not idempotent: what a tool does outside may be done twice."""
 
+    acts_outside = True
     name: str = Field(min_length=1, max_length=100)
     arguments: dict[str, Any] = Field(default_factory=dict)
     timeout_s: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)

@@ -17,11 +17,12 @@ from protocol.errors import (
     ActorDied,
     ActorUnavailable,
     NotFound,
+    OutcomeUnknown,
     Poisoned,
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping
-from tests.support.messages import Count, Look, Say
+from tests.support.messages import Count, Launch, Look, Say
 from tests.support.network import ACTOR, Network, knows
 from tests.support.owners import (
     Counter,
@@ -291,3 +292,46 @@ async def test_a_client_that_is_there_is_looked_for_and_its_answer_comes(
         while (frame := await soon(came.get())) == NOTHING:
             continue
         assert Codec().decode(frame).body == {"text": "yes"}
+
+
+async def test_what_acts_outside_has_an_unknown_outcome_when_its_receiver_dies_over_it(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        caller = await network.caller()
+        asking = start(caller.ask(ACTOR, Launch()))
+        await soon(owner.began.wait())
+        await node.die()
+        network.start(Held(), epoch="2")
+        with pytest.raises(OutcomeUnknown, match=r"probe\.launch.*look before you ask again"):
+            await soon(asking)
+        # Nobody asked the next one: only the caller can know whether it should be done again.
+        assert len(owner.requests) == 1
+
+
+async def test_what_acts_outside_has_an_unknown_outcome_when_its_receiver_stops_in_the_middle(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Held()
+        node = network.start(owner)
+        caller = await network.caller()
+        asking = start(caller.ask(ACTOR, Launch()))
+        await soon(owner.began.wait())
+        await node.server.stop()
+        with pytest.raises(OutcomeUnknown, match="is stopping"):
+            await soon(asking)
+
+
+async def test_what_acts_outside_is_asked_again_where_nothing_of_it_was_begun(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        states = [ActorState.DRAINING, ActorState.READY]
+        owner = Held()
+        owner.let_go.set()
+        network.start(owner, state=lambda: states.pop(0) if len(states) > 1 else states[0])
+        caller = await network.caller()
+        assert (await soon(caller.ask(ACTOR, Launch()))).text == "launched"

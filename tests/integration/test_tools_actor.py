@@ -17,12 +17,12 @@ from actors.tool_user import ToolUser
 from configs import load_settings
 from protocol.client import Client
 from protocol.errors import (
-    ActorDied,
     DeadlineExceeded,
     InvalidRequest,
     NotAllowed,
     NotFound,
     NoyauError,
+    OutcomeUnknown,
 )
 from protocol.messages.memory import Embed, Embedded, Hit, Recall, Recalled
 from protocol.messages.tool_user import CallTool, FindTool, ListTools
@@ -163,7 +163,7 @@ async def _kill_in_the_middle(client: Client, file: Path) -> None:
     below = psutil.Process(before).children(recursive=True)
     os.kill(before, signal.SIGKILL)
     # Not done again: nobody knows what the tool had done by then.
-    with pytest.raises(ActorDied):
+    with pytest.raises(OutcomeUnknown):
         await call
     await eventually(lambda: gone(tool) and all(gone(one.pid) for one in below))
     result = await client.ask(CallTool(name="calculator", arguments={"expression": "6 * 7"}))

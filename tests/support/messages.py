@@ -62,3 +62,9 @@ class Deposit(Ask[Said], operation="probe.deposit", role=Role.ASK):
 
     idempotent = True
     key: str
+
+
+class Launch(Ask[Said], operation="probe.launch", role=Role.ASK):
+    """Do something outside that cannot be looked up, and cannot be taken back."""
+
+    acts_outside = True

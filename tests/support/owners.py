@@ -20,7 +20,7 @@ from protocol.errors import (
 from protocol.messages.actor import Ping
 from protocol.messages.base import Operation
 from protocol.pending import OutgoingStream
-from tests.support.messages import Count, Counted, Look, Number, Said, Say, Told, Whisper
+from tests.support.messages import Count, Counted, Launch, Look, Number, Said, Say, Told, Whisper
 from tests.support.network import Network, Probe
 from tests.support.wirings import BOUND_S
 
@@ -85,6 +85,11 @@ class Held(Probe):
     async def look(self, message: Look, request: Request) -> Said:
         await self._hold(request)
         return Said(text=message.text)
+
+    @handles(Launch)
+    async def launch(self, message: Launch, request: Request) -> Said:
+        await self._hold(request)
+        return Said(text="launched")
 
     @handles(Count)
     async def count(
