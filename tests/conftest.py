@@ -1,11 +1,18 @@
-"""Lets a test be a coroutine: each gets an event loop of its own."""
+"""Lets a test be a coroutine, and has those of ``chaos`` to themselves when tests run in several
+processes: they are about who notices what in time."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.support.turns import turn
+
+CHAOS = Path(__file__).parent / "chaos"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,3 +27,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     }
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@pytest.fixture(autouse=True)
+def its_turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Each test has its turn: beside others, or alone."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    # The folder above those of the processes is the same for all of them.
+    with turn(tmp_path_factory.getbasetemp().parent, alone=CHAOS in request.path.parents):
+        yield

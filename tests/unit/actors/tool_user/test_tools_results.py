@@ -44,7 +44,11 @@ def test_a_value_becomes_json_and_text(value: object, plain: object, text: str) 
     assert shape(value, 1000) == Shaped(plain, text)
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")], object(), lambda: 1], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), [float("inf")], object(), lambda: 1],
+    ids=["nan", "infinity", "object", "lambda"],
+)
 def test_what_has_no_json_form_is_said(value: object) -> None:
     with pytest.raises(NoJson):
         shape(value, 1000)
