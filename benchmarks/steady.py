@@ -103,7 +103,10 @@ async def measure(seconds: float) -> int:
             look(system, until, seen), *(talk(system, n, until, seen) for n in range(CLIENTS))
         )
         status = await system.client.status()
-    restarts = {actor.name: actor.restarts for actor in status.actors if actor.restarts}
+    counts = {actor.name: actor.restarts for actor in status.actors}
+    for name in ("supervisor", "spawner", "guard"):
+        counts[name] = getattr(status, name).restarts
+    restarts = {name: count for name, count in counts.items() if count}
     show_table(
         [f"{seconds:.0f} s of full load", "value"],
         [
