@@ -57,7 +57,7 @@ class Talk:
         while not stop.is_set():
             asked += 1
             await self._ask(client, f"Client {self.number} says its sentence number {asked}.")
-            if asked % REMEMBER_EVERY == 0:
+            if asked % REMEMBER_EVERY == 1:
                 await self._remember(client, asked)
 
     async def _ask(self, client: Client, question: str) -> None:

@@ -227,10 +227,12 @@ async def test_nothing_outlives_the_sigkill_of_guard_and_supervisor() -> None:
     async with running() as system, await connect(system) as client:
         everything = system.processes()
         supervisor = pid_of(await client.status(), "supervisor")
-        # Stopped, so that it cannot start the guard's successor between the two.
-        os.kill(supervisor, signal.SIGSTOP)
-        system.process.kill()
+        # Stopped, so that it cannot start another supervisor between the two. Not the other way
+        # round: a stopped supervisor goes on when its guard ends, by the kernel's SIGCONT to a
+        # process group that is orphaned by that.
+        os.kill(system.process.pid, signal.SIGSTOP)
         os.kill(supervisor, signal.SIGKILL)
+        system.process.kill()
         await until(lambda: not alive(everything), 1.0)
         assert system.processes() == []
 
