@@ -174,7 +174,8 @@ async def answered(client: Client) -> bool:
 async def test_parts_of_a_stream_that_are_lost_are_noticed_and_the_answer_goes_on(
     victim: str,
 ) -> None:
-    words = 400
+    # So many that they are not all under way when the fault begins.
+    words = 1500
     async with running(*ALLOWED) as system, await connect(system) as client:
         pieces: list[str] = []
         async with client.stream(Query(text="count", max_tokens=words)) as stream:

