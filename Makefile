@@ -26,7 +26,7 @@ run: $(READY)  ## start noyau in this terminal until Ctrl-C
 	$(BIN)/noyau up
 
 test: $(READY)  ## all tests, with real processes and the real model
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest $(ARGS)
 
 chaos: $(READY)  ## five minutes of random kills under four talking clients
 	CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos/test_conversing.py
