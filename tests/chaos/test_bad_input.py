@@ -167,25 +167,3 @@ def memory_of(found: Status) -> int:
     """Of all but the memory actor, which loads its model meanwhile."""
     actors = [actor for actor in found.actors if actor.name != "memory"]
     return sum(one.rss_bytes or 0 for one in actors) + (found.supervisor.rss_bytes or 0)
-
-
-async def test_a_reader_that_vanishes_in_the_middle_of_an_answer_leaves_no_work_behind() -> None:
-    def at_work(found: Status) -> int:
-        return sum(actor.counters.in_flight for actor in found.actors)
-
-    async with running(COUNTING) as system, await connect(system) as client:
-        idle = at_work(await client.status())
-        transport = ZmqTransport()
-        begun = asyncio.Event()
-        orchestrator = next(a for a in (await client.status()).actors if a.name == "orchestrator")
-        link = transport.connect(
-            endpoint(system.run_folder, "orchestrator", orchestrator.epoch),
-            lambda frame: begun.set(), lambda reason: None,
-        )  # fmt: skip
-        link.send(envelope(operation="orchestrator.query",
-                           body={"text": "count", "max_tokens": 100_000}))  # fmt: skip
-        await asyncio.wait_for(begun.wait(), 20)
-        # No word of it: not even a cancel.
-        link.close()
-        transport.close()
-        await status_when(client, lambda s: at_work(s) <= idle)
