@@ -10,13 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
 from protocol.messages.supervisor import Status
-from tests.support.system import System, connect, pid_of, running, status_when
+from tests.support.system import System, connect, pid_of, running, shared, status_when
 
 ROOT = Path(__file__).parents[2]
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
@@ -113,6 +113,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     return Node(tmp_path_factory.mktemp("node"))
 
 
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    """For those who leave it as it was."""
+    with shared(COUNTING) as system:
+        yield system
+
+
 def in_flight(found: Status) -> int:
     return sum(actor.counters.in_flight for actor in found.actors)
 
@@ -122,24 +129,24 @@ def test_its_own_tests_pass_and_with_them_the_vectors(node: Node) -> None:
     assert done.returncode == 0, done.stdout
 
 
-async def test_it_streams_an_answer_that_needs_more_than_one_credit(node: Node) -> None:
-    async with running(COUNTING) as system:
-        done = await node.ask(system, "--max-tokens", "300", "count")
-        assert (done.stdout, done.stderr, done.returncode) == (counted(300) + "\n", "", 0)
-        short = await node.ask(system, "--max-tokens", "3", "count")
-        assert short.stdout == counted(3) + "\n"
+async def test_it_streams_an_answer_that_needs_more_than_one_credit(
+    node: Node, system: System
+) -> None:
+    done = await node.ask(system, "--max-tokens", "300", "count")
+    assert (done.stdout, done.stderr, done.returncode) == (counted(300) + "\n", "", 0)
+    short = await node.ask(system, "--max-tokens", "3", "count")
+    assert short.stdout == counted(3) + "\n"
 
 
-async def test_it_shows_how_noyau_is(node: Node) -> None:
-    async with running(COUNTING) as system:
-        done = await node.ask(system, "--status")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[0].startswith("healthy")
-        assert "  orchestrator ready" in done.stdout.splitlines()
+async def test_it_shows_how_noyau_is(node: Node, system: System) -> None:
+    done = await node.ask(system, "--status")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("healthy")
+    assert "  orchestrator ready" in done.stdout.splitlines()
 
 
-async def test_when_its_reader_leaves_the_engine_stops(node: Node) -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+async def test_when_its_reader_leaves_the_engine_stops(node: Node, system: System) -> None:
+    async with await connect(system) as client:
         arguments = ("--input-type=module", "-e", LEAVER, str(system.run_folder), str(LONG))
         async with node.started(*arguments) as process:
             assert process.stdin is not None
@@ -151,15 +158,16 @@ async def test_when_its_reader_leaves_the_engine_stops(node: Node) -> None:
             assert await process.wait() == 0
 
 
-async def test_leaving_after_a_few_pieces_is_no_error(node: Node) -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+async def test_leaving_after_a_few_pieces_is_no_error(node: Node, system: System) -> None:
+    async with await connect(system) as client:
         done = await node.ask(system, "--max-tokens", str(LONG), "--cancel-after", "1", "count")
         assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("0 ")
         assert counted(LONG).startswith(done.stdout.strip())
         await status_when(client, lambda found: in_flight(found) == 0)
 
 
-async def test_it_sees_typed_errors(node: Node) -> None:
+async def test_it_sees_typed_errors(node: Node, system: System) -> None:
     asked = {
         "orchestrator.frobnicate": ({}, "unknown_operation"),
         "storage.open_work": ({}, "not_allowed"),
@@ -168,18 +176,20 @@ async def test_it_sees_typed_errors(node: Node) -> None:
         "supervisor.status": ({}, "reply"),
     }
     requests = json.dumps([[operation, body] for operation, (body, _) in asked.items()])
-    async with running(COUNTING) as system:
-        script = (*node.node, "--input-type=module", "-e", CODES)
-        done = await asyncio.to_thread(node.run, *script, str(system.run_folder), requests)
-        assert json.loads(done.stdout) == [code for _, code in asked.values()]
+    script = (*node.node, "--input-type=module", "-e", CODES)
+    done = await asyncio.to_thread(node.run, *script, str(system.run_folder), requests)
+    assert json.loads(done.stdout) == [code for _, code in asked.values()]
 
 
-async def test_an_error_is_written_with_its_code(node: Node) -> None:
-    async with running(COUNTING) as system:
-        done = await node.ask(system, "--max-tokens", "0.5", "count")
-        assert (done.stdout, done.returncode) == ("", 1)
-        assert done.stderr.startswith("invalid_message: ")
-    done = await node.ask(system, "count")
+async def test_an_error_is_written_with_its_code(node: Node, system: System) -> None:
+    done = await node.ask(system, "--max-tokens", "0.5", "count")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith("invalid_message: ")
+
+
+async def test_where_nothing_runs_it_says_so(node: Node, tmp_path: Path) -> None:
+    nowhere = ("--run-folder", str(tmp_path), "count")
+    done = await asyncio.to_thread(node.run, *node.node, "ask.mjs", *nowhere)
     assert done.returncode == 1
     assert done.stderr.startswith("not_running: ")
 

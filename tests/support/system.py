@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,18 @@ async def running(
     finally:
         system.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def shared(*assignments: str) -> Iterator[System]:
+    """As `running`, for a fixture whose tests leave it as it was."""
+    with asyncio.Runner() as runner:
+        context = running(*assignments)
+        system = runner.run(context.__aenter__())
+        try:
+            yield system
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
 def _start(command: list[str], output: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
