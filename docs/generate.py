@@ -27,7 +27,7 @@ KINDS = {
     "cancel": ("caller", "it is not wanted any more; the body is nil"),
     "credit": ("caller", "more chunks may be sent; the body is nil"),
     "event": ("either", "a fact; nobody answers it"),
-    "heartbeat": ("actors", "a sign of life"),
+    "heartbeat": ("actors", "a sign of life; in a stream, how many chunks were sent so far"),
 }
 
 

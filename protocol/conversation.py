@@ -26,6 +26,7 @@ class Step(StrEnum):
     REPLY = "reply"
     CHUNK = "chunk"
     CREDIT = "credit"
+    HEARTBEAT = "heartbeat"
     END = "end"
     ERROR = "error"
     CANCEL = "cancel"
@@ -43,7 +44,9 @@ ASK: TransitionTable[State, Step] = TransitionTable("ask", _ends(Step.REPLY) | _
 
 STREAM: TransitionTable[State, Step] = TransitionTable(
     "stream",
-    {(State.OPEN, Step.CHUNK): State.OPEN, (State.OPEN, Step.CREDIT): State.OPEN}
+    dict.fromkeys(
+        ((State.OPEN, step) for step in (Step.CHUNK, Step.CREDIT, Step.HEARTBEAT)), State.OPEN
+    )
     | _ends(Step.END)
     | _ALWAYS,
 )
@@ -94,11 +97,12 @@ class Inflow:
             raise IllegalTransition(f"chunk {sequence} came on a credit of {self.granted}")
         self.next += 1
 
-    def finish(self, count: int) -> None:
-        """Check an end that says how many chunks there were. Raises `StreamBroken`."""
+    def check(self, count: int) -> None:
+        """Check what its sender says of how many chunks there were so far, or in all. Raises
+        `StreamBroken`."""
         if count != self.next:
             raise StreamBroken(
-                f"the stream ended after {count} chunks but {self.next} arrived",
+                f"chunk {self.next} was due, of {count} that were sent",
                 expected=count,
                 got=self.next,
             )

@@ -29,6 +29,7 @@ _STEPS = {
     Kind.CHUNK: Step.CHUNK,
     Kind.END: Step.END,
     Kind.ERROR: Step.ERROR,
+    Kind.HEARTBEAT: Step.HEARTBEAT,
 }
 
 # Looked up once, as they are needed for every reply.
@@ -140,8 +141,10 @@ class OutgoingStream(Generic[C, E]):
             self._inflow.accept(envelope.sequence)
             self._chunks.append(self._chunk.from_body(envelope.body))
         elif step is Step.END:
-            self._inflow.finish(envelope.sequence)
+            self._inflow.check(envelope.sequence)
             self.end = self._end.from_body(envelope.body)
+        elif step is Step.HEARTBEAT:
+            self._inflow.check(envelope.sequence)
         else:
             self._error = error_from_body(envelope.body)
         self._conversation.take(step)

@@ -15,8 +15,8 @@ from protocol.ports import Listener
 ERROR_CHARACTERS = 500
 """What is kept of the message of an error that is too large to be sent whole."""
 
-# A plain number: packing an enum's member takes three times as long.
-_ERROR = Kind.ERROR.value
+# Plain numbers: packing an enum's member takes three times as long.
+_ERROR, _HEARTBEAT = Kind.ERROR.value, Kind.HEARTBEAT.value
 
 log = structlog.get_logger("kernel")
 
@@ -39,11 +39,12 @@ class Outbox:
         self.send(request.peer, request.id, kind, request.operation, body)
 
     def send(
-        self, peer: bytes, conversation: bytes, kind: int, operation: str, body: object
-    ) -> None:
+        self, peer: bytes, conversation: bytes, kind: int, operation: str, body: object,
+        sequence: int = 0,
+    ) -> None:  # fmt: skip
         """The same, for what never became a request."""
         try:
-            self._transmit(peer, conversation, kind, operation, body)
+            self._transmit(peer, conversation, kind, operation, body, sequence)
         except ActorDied:
             self._tally.late += 1
         except Overloaded as error:
@@ -61,6 +62,10 @@ class Outbox:
             self._transmit(request.peer, request.id, kind, request.operation, body, sequence)
         except ActorDied:
             raise Cancelled("the reader is gone") from None
+
+    def tell_sent(self, request: Request, chunks: int) -> None:
+        """Tell the reader of a stream how many chunks it was sent so far."""
+        self.send(request.peer, request.id, _HEARTBEAT, request.operation, None, chunks)
 
     def reaches(self, peer: bytes) -> bool:
         """Whether a peer is still there, as far as sending it nothing tells."""

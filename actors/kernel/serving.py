@@ -46,7 +46,7 @@ from protocol.timers import Timers
 MAX_OPEN_PER_PEER = 1024
 """Conversations one connection may have open; more get `Overloaded`."""
 PROBE_S = 5.0
-"""How often it is looked whether the clients with something open are still there."""
+"""How often it is looked whether streams stand still, and clients are still there."""
 MOST_LOGGED = 500
 """Characters of what a stranger sent that a log line repeats."""
 
@@ -380,13 +380,16 @@ class Server:
         self._timers.file(self._clock.now() + PROBE_S, self._probe, self._probe)
 
     def _probe(self) -> None:
-        """Nothing tells of a client that is gone: it shows when something is sent to it, which may
-        be never, as while a stream waits for its credit."""
+        """While a stream waits for its credit nothing is sent that would show what is wrong: that
+        chunks were lost, so that its reader waits too, or that its reader is gone."""
         self._probing = False
         clients = {request.peer for request in self._open.values() if request.info is None}
         for peer in clients:
             if not self._out.reaches(peer):
                 self._end_all({peer}, "the caller is gone")
+        for request in self._open.values():
+            if request.outflow is not None and not request.outflow.open:
+                self._out.tell_sent(request, request.outflow.next)
         if self._open:
             self._probe_later()
 

@@ -51,6 +51,8 @@ export class Conversation {
     switch (envelope.kind) {
       case Kind.CHUNK:
         return this.#takeChunk(envelope);
+      case Kind.HEARTBEAT:
+        return this.#takeHeartbeat(envelope);
       case Kind.END:
         return this.#takeEnd(envelope);
       case Kind.REPLY:
@@ -99,12 +101,17 @@ export class Conversation {
     return body;
   }
 
-  #takeEnd(envelope) {
+  #takeHeartbeat(envelope) {
     if (this.#shape !== 'stream') return this.#failOutOfTurn(envelope);
     if (envelope.sequence !== this.#received) {
-      return this.#break(`${this.#received} chunks came of ${envelope.sequence}`);
+      this.#break(`${this.#received} chunks came of ${envelope.sequence}`);
     }
-    return this.#finish(envelope.body);
+    return undefined;
+  }
+
+  #takeEnd(envelope) {
+    this.#takeHeartbeat(envelope); // It says how many chunks there were, too.
+    return this.isOpen ? this.#finish(envelope.body) : undefined;
   }
 
   #takeReply(envelope) {

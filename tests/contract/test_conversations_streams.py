@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from actors.kernel import serving
 from actors.kernel.handlers import handles
 from protocol.codec import Codec
 from protocol.conversation import INITIAL_CREDIT
@@ -26,7 +27,7 @@ from protocol.errors import (
     StreamBroken,
 )
 from tests.support.messages import Count, Counted, Number, Said, Say
-from tests.support.network import ACTOR, Network, Probe
+from tests.support.network import ACTOR, Network, Node, Probe
 from tests.support.owners import (
     Counter,
     Echo,
@@ -276,3 +277,38 @@ async def test_a_second_reply_and_a_strangers_reply_are_late_and_do_no_harm(
         await script.answer((REPLY, 0, {"text": "y"}))
         assert (await soon(second)).text == "y"
         assert caller.late == 3
+
+
+async def test_a_reader_that_lost_all_chunks_of_a_credit_is_told_and_the_stream_is_broken(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing more would come: the sender waits for credit, the reader for chunks to use up.
+    monkeypatch.setattr(serving, "PROBE_S", 0.05)
+    async with Network(wiring) as network:
+        node = network.start(Echo())
+        caller = await network.caller()
+        lost = drop_chunks(monkeypatch, node, after=10)
+        stream = await caller.stream(ACTOR, Count(upto=1000))
+        got, error = await read_until_it_breaks(stream)
+        assert got == list(range(10))
+        assert type(error) is StreamBroken
+        assert error.details == {"expected": INITIAL_CREDIT, "got": 10}
+        assert len(lost) == INITIAL_CREDIT - 10
+        await soon(node.server.idle.wait())
+
+
+def drop_chunks(monkeypatch: pytest.MonkeyPatch, node: Node, after: int) -> list[bytes]:
+    """Have all chunks but the first ones get lost; returns what does."""
+    real, lost, passed = node.listener.send, list[bytes](), list[bytes]()
+
+    def send(peer: bytes, frame: bytes) -> None:
+        is_chunk = bool(frame) and Codec().decode(frame).kind == Kind.CHUNK
+        if is_chunk and len(passed) >= after:
+            lost.append(frame)
+            return
+        if is_chunk:
+            passed.append(frame)
+        real(peer, frame)
+
+    monkeypatch.setattr(node.listener, "send", send)
+    return lost

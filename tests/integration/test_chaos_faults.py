@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
@@ -29,7 +29,7 @@ from protocol.messages.storage import ListAssets
 from protocol.messages.supervisor import Inject, Status
 from protocol.messages.tool_user import ListTools
 from tests.integration.test_command import ROOT, noyau
-from tests.support.system import System, connect, pid_of, running, running_pid, status_when
+from tests.support.system import System, connect, pid_of, running, running_pid, shared, status_when
 from tests.support.waiting import eventually
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
@@ -121,6 +121,13 @@ async def test_memory_without_a_ceiling_is_freed_again_and_nobody_is_replaced() 
         assert pid_of(after, "tool_user") == pid_of(before, "tool_user")
 
 
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    """For faults that are over, and have replaced nobody, when a test of them is."""
+    with shared(*ALLOWED) as system:
+        yield system
+
+
 # --- requests and answers ---------------------------------------------------------------------
 
 
@@ -172,11 +179,11 @@ async def answered(client: Client) -> bool:
 
 @pytest.mark.parametrize("victim", ["orchestrator", "cpu_engine"])
 async def test_parts_of_a_stream_that_are_lost_are_noticed_and_the_answer_goes_on(
-    victim: str,
+    system: System, victim: str
 ) -> None:
     # So many that they are not all under way when the fault begins.
     words = 1500
-    async with running(*ALLOWED) as system, await connect(system) as client:
+    async with await connect(system) as client:
         pieces: list[str] = []
         async with client.stream(Query(text="count", max_tokens=words)) as stream:
             async for piece in stream:
@@ -188,9 +195,11 @@ async def test_parts_of_a_stream_that_are_lost_are_noticed_and_the_answer_goes_o
         assert "was due" in " ".join([*stream.resumed, *(s.reason for s in stream.end.seams)])
 
 
-async def test_a_stream_that_is_late_keeps_its_order_and_needs_no_seam() -> None:
+async def test_a_stream_that_is_late_keeps_its_order_and_needs_no_seam(
+    system: System,
+) -> None:
     words = 300
-    async with running(*ALLOWED) as system, await connect(system) as client:
+    async with await connect(system) as client:
         pieces: list[str] = []
         async with client.stream(Query(text="count", max_tokens=words)) as stream:
             async for piece in stream:

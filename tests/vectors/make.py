@@ -356,6 +356,11 @@ def end(count: int) -> bytes:
     return frame(kind=END, operation="supervisor.events", sequence=count, body={})
 
 
+def sent(count: int) -> bytes:
+    """What a receiver says of a stream that waits for credit."""
+    return frame(kind=HEARTBEAT, operation="supervisor.events", sequence=count, body=None)
+
+
 def events(number: int, *names: str) -> bytes:
     """A part of a stream of events."""
     told = [{"what": name, "actor": "", "text": "", "data": {}} for name in names]
@@ -379,6 +384,10 @@ STREAMS = [
            2, "end"),
     stream("no chunk", "an end alone is a whole stream", [end(0)], 0, "end"),
     stream("frames that say nothing", "are ignored", [events(0, "a"), b"", b"", end(1)], 1, "end"),
+    stream("a heartbeat", "says how many chunks were sent, which are as many as came",
+           [events(0, "a"), sent(1), end(1)], 1, "end"),
+    stream("a heartbeat after chunks that are lost", "2 were sent, and 1 came",
+           [events(0, "a"), sent(2)], 1, "stream_broken"),
     stream("not over yet", "more may come", [events(0, "a")], 1, "open"),
     stream("an error", "ends it", [events(0, "a"), FAILED], 1, "overloaded"),
     stream("a chunk is missing", "number 1 did not come", [events(0, "a"), events(2, "c")], 1,

@@ -16,7 +16,7 @@ ENDS_ANY = {Step.ERROR, Step.CANCEL, Step.DEADLINE, Step.DEATH}
 ALLOWED = {
     "ask": dict.fromkeys(ENDS_ANY | {Step.REPLY}, State.DONE),
     "stream": dict.fromkeys(ENDS_ANY | {Step.END}, State.DONE)
-    | {Step.CHUNK: State.OPEN, Step.CREDIT: State.OPEN},
+    | dict.fromkeys({Step.CHUNK, Step.CREDIT, Step.HEARTBEAT}, State.OPEN),
 }
 
 

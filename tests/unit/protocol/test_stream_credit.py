@@ -17,7 +17,7 @@ def test_chunks_are_taken_in_order() -> None:
     flow = Inflow(4)
     for number in range(4):
         flow.accept(number)
-    flow.finish(4)
+    flow.check(4)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 4])
@@ -44,7 +44,7 @@ def test_an_end_that_counts_differently_breaks_the_stream(count: int) -> None:
     flow.accept(0)
     flow.accept(1)
     with pytest.raises(StreamBroken) as caught:
-        flow.finish(count)
+        flow.check(count)
     assert caught.value.details == {"expected": count, "got": 2}
 
 
@@ -144,4 +144,4 @@ def test_a_credit_lost_or_repeated_stops_no_stream(
                 stream.writer.credit(granted)
         stream.credits.clear()
         assert stream.consumed > before, "the stream stands still"
-    stream.reader.finish(total)
+    stream.reader.check(total)
