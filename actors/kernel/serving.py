@@ -440,8 +440,8 @@ class Server:
         if error is None:
             self.tally.handled += 1
             self.tally.failed_in_a_row = 0
-        elif isinstance(error, RequestError | Cancelled):
-            # The caller's mistake or wish is no failure of ours.
+        elif isinstance(error, RequestError | Cancelled) or _is_refusal(error):
+            # The caller's mistake or wish is no failure of ours, nor is what was not begun.
             self.tally.handled += 1
         else:
             self.tally.failed += 1
@@ -454,3 +454,7 @@ class Server:
             hook(*arguments)
         except Exception as error:
             log.error("hook_raised", hook=getattr(hook, "__qualname__", "?"), exc_info=error)
+
+
+def _is_refusal(error: NoyauError) -> bool:
+    return isinstance(error, ActorUnavailable) and error.refused

@@ -121,6 +121,7 @@ class Preparation:
                     f"the embedding model is being fetched ({self._fetching}): remembering and "
                     "recalling work when it is there",
                     name=self._actor.name,
+                    refused=True,
                 )
             self._news.clear()
             await self._news.wait()

@@ -15,6 +15,7 @@ from protocol.codec import Codec
 from protocol.envelope import Kind
 from protocol.errors import (
     ActorDied,
+    ActorUnavailable,
     EngineFailed,
     FrameTooLarge,
     InternalError,
@@ -332,3 +333,16 @@ async def test_strangers_may_be_given_less(wiring: Wiring) -> None:
         assert (await soon(caller.ask(ACTOR, Look(text="x")))).text == "x"
         with pytest.raises(NotAllowed, match="needs the role ask"):
             await soon(caller.ask(ACTOR, Say()))
+
+
+async def test_what_an_actor_refuses_to_begin_is_no_failure_of_its_own(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        refusal = ActorUnavailable("not yet", name=ACTOR, refused=True)
+        node = network.start(Raising(refusal))
+        wire = network.wire(node)
+        for message in (Say(), Look()):
+            wire.send(REQUEST, message.operation, message)
+            assert type(error_from_body((await wire.next()).body)) is ActorUnavailable
+        await soon(node.server.idle.wait())
+        assert node.server.counters().failed == 0
+        assert node.server.counters().handled == 2
