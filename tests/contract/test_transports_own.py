@@ -17,7 +17,8 @@ import zmq
 from protocol.batch import join, split
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.loopback import Loopback
-from protocol.transport import ZmqLink, ZmqListener, ZmqTransport
+from protocol.sockets import ZmqLink, ZmqListener
+from protocol.transport import ZmqTransport
 from tests.support.scripts import run_python
 from tests.support.sides import BURST_S, Pair, Side, numbered, round_trip
 from tests.support.wirings import BOUND_S, ZmqWiring
