@@ -23,6 +23,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import structlog
 
 from actors.kernel.handlers import handles
+from actors.kernel.listening import listen_to_others
 from actors.kernel.logs import RotatingFile, log_to
 from actors.kernel.request import Request
 from actors.kernel.serving import Server
@@ -31,8 +32,9 @@ from configs.machine import this_machine
 from configs.profiles import at_start
 from configs.reloading import changes
 from protocol.codec import Codec
-from protocol.endpoints import endpoint
+from protocol.endpoints import endpoint, from_afar
 from protocol.errors import NotAllowed, NoyauError, SetupError
+from protocol.keyfiles import AuthorizedKeys
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
 from protocol.messages.supervisor import (
@@ -53,6 +55,7 @@ from protocol.messages.supervisor import (
     WatchDirectory,
     WatchEvents,
 )
+from protocol.ports import Remote
 from protocol.transport import ZmqTransport
 from supervision.arguments import lineage, parse_arguments
 from supervision.forking import StartedProcess
@@ -96,6 +99,7 @@ class Supervisor:
             self, name="supervisor", epoch=self._boot, secret=secret, clock=self._shell.clock,
             codec=Codec(settings.limits.max_frame_bytes),
             max_open_per_peer=settings.limits.max_open_conversations_per_peer,
+            keys=AuthorizedKeys(settings.data.keys_folder),
         )  # fmt: skip
 
     async def run(self, first_spawner: StartedProcess | None = None) -> None:
@@ -109,6 +113,7 @@ class Supervisor:
         transport = ZmqTransport()
         address = endpoint(self._run_folder.folder, "supervisor")
         self._server.attach(transport.listen(address, self._server.on_frame))
+        listen_to_others(self._server, transport, self._settings, "supervisor")
         self._shell.start(first_spawner)
         log.info("started", boot=self._boot, run_folder=str(self._run_folder.folder))
         code = EXIT_OK
@@ -148,13 +153,28 @@ class Supervisor:
 
     @handles(WatchDirectory)
     async def on_watch_directory(
-        self, message: WatchDirectory
+        self, message: WatchDirectory, request: Request
     ) -> AsyncGenerator[DirectoryChange | Empty, None]:
         """See `WatchDirectory`."""
         entries = self._shell.watchers.directory(self._shell.plan.children)
         async with contextlib.aclosing(entries) as changes:
             async for change in changes:
-                yield change
+                yield self._from_afar(change) if isinstance(request.peer, Remote) else change
+
+    def _from_afar(self, change: DirectoryChange | Empty) -> DirectoryChange | Empty:
+        """The same for who is on another machine: with the ports for those."""
+        if isinstance(change, Empty):
+            return change
+        return DirectoryChange(
+            entries=[
+                entry.model_copy(
+                    update={"endpoint": from_afar(self._settings.remote_endpoint(entry.name))}
+                )
+                if entry.endpoint
+                else entry
+                for entry in change.entries
+            ]
+        )
 
     @handles(WatchEvents)
     async def on_watch_events(self, message: WatchEvents) -> AsyncGenerator[Events | Empty, None]:

@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.endpoints import CLIENT_VARIABLES
+
 PREFIX = "NOYAU_"
 FILE_VARIABLE = "NOYAU_CONFIG"
+NO_SETTINGS = {FILE_VARIABLE, *CLIENT_VARIABLES}
+"""Variables that are for programs, and name no setting."""
 
 Tree = dict[str, Any]
 Name = tuple[str, ...]
@@ -94,13 +98,13 @@ def origin(layers: Sequence[Layer], setting: Name) -> Layer:
 
 
 def from_variables(environ: Mapping[str, str]) -> tuple[list[Layer], list[SettingProblem]]:
-    """One layer for each ``NOYAU_…`` variable but ``NOYAU_CONFIG``, sorted by name.
+    """One layer for each ``NOYAU_…`` variable but those in `NO_SETTINGS`, sorted by name.
 
     Sorted, so that ``NOYAU_RUN`` (an inline table) stands below ``NOYAU_RUN__FOLDER``.
     """
     layers, problems = [], []
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name == FILE_VARIABLE:
+        if not name.startswith(PREFIX) or name in NO_SETTINGS:
             continue
         setting = tuple(name.removeprefix(PREFIX).lower().split("__"))
         place = f"variable {name}"

@@ -44,6 +44,7 @@ from configs.sections import (
     LimitSettings,
     LogSettings,
     QuerySettings,
+    RemoteSettings,
     RestartSettings,
     RunSettings,
     SupervisorSettings,
@@ -168,6 +169,9 @@ class Settings(Section):
 
     run: RunSettings = Field(default_factory=RunSettings, description="The run folder.")
     data: DataSettings = Field(default_factory=DataSettings, description="The data folder.")
+    remote: RemoteSettings = Field(
+        default_factory=RemoteSettings, description="Clients on other machines."
+    )
     logs: LogSettings = Field(default_factory=LogSettings, description="The log files.")
     device: DeviceSettings = Field(
         default_factory=DeviceSettings, description="The device profile."
@@ -190,6 +194,11 @@ class Settings(Section):
         default_factory=ChaosSettings, description="Faults that are put in on purpose."
     )
     actors: dict[ActorName, ActorEntry] = Field(description="The processes, by name.")
+
+    def remote_endpoint(self, name: str) -> str:
+        """Where an actor, or the supervisor, listens to other machines; empty: nowhere."""
+        names = ["supervisor", *self.actors]
+        return self.remote.endpoint(names.index(name)) if name in names else ""
 
     @property
     def gpu_engines(self) -> list[str]:

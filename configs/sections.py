@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from configs.fields import RELOADS, LocalPath, Section, default_data_folder
+from configs.fields import RELOADS, LocalPath, Section, default_data_folder, wrong
 from configs.profiles import WantedProfile
 from protocol.endpoints import xdg_run_folder
 from protocol.errors import NotAllowed
@@ -21,6 +22,10 @@ class RunSettings(Section):
         "that folder is per user and emptied at logout; else /tmp/noyau-<uid>, which is short "
         "enough for a local socket.",
     )
+
+
+_ADDRESS = re.compile(r"tcp://([A-Za-z0-9_.-]+|\*|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}")
+MAX_PORT = 65_535
 
 
 class DataSettings(Section):
@@ -41,6 +46,11 @@ class DataSettings(Section):
     def logs_folder(self) -> Path:
         """One log file for each process, and one for what it or a library prints."""
         return self.folder / "logs"
+
+    @property
+    def keys_folder(self) -> Path:
+        """This noyau's own key, and the list of those that may come in from other machines."""
+        return self.folder / "keys"
 
     def output_path(self, name: str) -> Path:
         """What an actor or a library in it prints, as JSON lines: the supervisor writes them, and
@@ -65,6 +75,41 @@ class LogSettings(Section):
         description="Files of each process that are kept when they have been put aside. 3: weeks "
         "of a quiet system, and no disk that fills up with a noisy one.",
     )
+
+
+class RemoteSettings(Section):
+    """Whether other machines may come in, by TCP and with a key."""
+
+    listen: str = Field(
+        "",
+        description="Address to listen to other machines at, as tcp://ADDRESS:PORT: the "
+        "supervisor takes that port, and each actor one of the next ones, in the order of the "
+        "actors. Whoever comes needs a key (`noyau keys`), and all is encrypted. Empty: nobody is "
+        "listened to, as a fresh system should be its owner's alone.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str) -> str:
+        if listen and not _ADDRESS.fullmatch(listen):
+            raise wrong(
+                f"{listen!r} is no address to listen at",
+                "write tcp://ADDRESS:PORT with an address of this machine, such as "
+                "tcp://192.168.1.20:5570, tcp://[::1]:5570, or tcp://*:5570 for all of them",
+            )
+        if listen and not 1 <= int(listen.rpartition(":")[2]) <= MAX_PORT:
+            raise wrong(f"{listen!r} has no port that exists", f"take one from 1 to {MAX_PORT}")
+        return listen
+
+    @property
+    def port(self) -> int:
+        """The supervisor's port; only where `listen` is not empty."""
+        return int(self.listen.rpartition(":")[2])
+
+    def endpoint(self, offset: int) -> str:
+        """Where the supervisor listens (0), or the actor of this number from 1; else empty."""
+        host = self.listen.rpartition(":")[0]
+        return f"{host}:{self.port + offset}" if self.listen else ""
 
 
 class DeviceSettings(Section):

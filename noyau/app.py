@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
+
+from protocol.endpoints import KEY_VARIABLE, SERVER_KEY_VARIABLE, SERVER_VARIABLE
 
 VERBS = (
     "up",
@@ -25,6 +28,7 @@ VERBS = (
     "down",
     "demo",
     "chaos",
+    "keys",
     "protocol",
 )
 
@@ -66,5 +70,26 @@ def _common(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help=f"A noyau on another machine (env var: {SERVER_VARIABLE}).",
+        ),
+    ] = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help=f"Its public key (env var: {SERVER_KEY_VARIABLE})."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name or file of your own key for it; else the one called default "
+            f"(env var: {KEY_VARIABLE}).",
+        ),
+    ] = None,
 ) -> None:
     del show
+    named = {SERVER_VARIABLE: server, SERVER_KEY_VARIABLE: server_key, KEY_VARIABLE: key}
+    os.environ.update({variable: value for variable, value in named.items() if value})

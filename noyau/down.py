@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from noyau.here import check_here
 from noyau.options import RunFolder
 from noyau.processes import processes_of, wait_until_gone
 from noyau.terminal import EXIT_ERROR, errors, run
@@ -24,6 +25,7 @@ def down(
 
 
 async def _down(run_folder: RunFolder, timeout_s: float) -> int:
+    check_here(run_folder)
     async with Client.connect(run_folder) as client:
         everything = processes_of(await client.status())
         await client.ask(Shutdown())

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from configs import load_settings
+from noyau.here import data_folder
 from noyau.loglines import LEVELS, LogFiles, LogLine
 from noyau.options import Assignments, Config, RunFolder
 from noyau.terminal import run
-from protocol.client import Client
-from protocol.errors import InvalidRequest, NotFound, NotRunning
+from protocol.errors import InvalidRequest, NotFound
 
 LOOK_S = 0.2
 
@@ -56,7 +55,7 @@ async def _logs(
 ) -> int:  # fmt: skip
     if level not in LEVELS:
         raise InvalidRequest(f"there is no level {level!r}; there are: {', '.join(LEVELS)}")
-    folder = await _data_folder(run_folder, config, assignments) / "logs"
+    folder = await data_folder(run_folder, config, assignments) / "logs"
     files = LogFiles(folder, actors)
     unknown = {*actors} - {*files.names()}
     if unknown:
@@ -69,17 +68,6 @@ async def _logs(
         await asyncio.sleep(LOOK_S)
         _show(files.more(level), as_json)
     return 0
-
-
-async def _data_folder(
-    run_folder: Path | None, config: Path | None, assignments: list[str]
-) -> Path:
-    settings = load_settings(file=config, assignments=assignments)
-    try:
-        async with Client.connect(run_folder or settings.run.folder) as client:
-            return Path((await client.status()).data_folder)
-    except NotRunning:
-        return settings.data.folder
 
 
 def _show(lines: list[LogLine], as_json: bool) -> None:

@@ -17,6 +17,7 @@ from actors.storage.manifest import Manifest, load_manifest
 from configs import Settings, load_settings
 from configs.chosen_model import ChosenModel, read_choice, write_choice
 from configs.machine import this_machine
+from noyau.here import check_here
 from noyau.options import AsJson, Assignments, Config, RunFolder
 from noyau.switching import Running, find_running, switch
 from noyau.terminal import errors, fail, run
@@ -60,7 +61,7 @@ async def _list(
     run_folder: RunFolder, config: Path | None, assignments: list[str], as_json: bool
 ) -> int:
     settings = load_settings(file=config, assignments=assignments)
-    running = await find_running(run_folder or settings.run.folder)
+    running = await _find_running(run_folder, settings)
     folder = running.data_folder if running else settings.data.folder
     found = _known(_manifest(settings), folder, read_choice(folder), running)
     if as_json:
@@ -77,6 +78,11 @@ async def _list(
         "→ is what answers. Another one: noyau models use FILE.gguf", style="dim", markup=False
     )
     return 0
+
+
+async def _find_running(run_folder: Path | None, settings: Settings) -> Running | None:
+    check_here(run_folder)
+    return await find_running(run_folder or settings.run.folder)
 
 
 def _manifest(settings: Settings) -> Manifest:
@@ -141,7 +147,7 @@ async def _use(
     run_folder: RunFolder, config: Path | None, assignments: list[str], file: Path, timeout_s: float
 ) -> int:
     settings = load_settings(file=config, assignments=assignments)
-    running = await find_running(run_folder or settings.run.folder)
+    running = await _find_running(run_folder, settings)
     path = file.expanduser().resolve()
     with errors.status(f"reading {path.name}"):
         model = _checked(path, settings, running)
@@ -183,7 +189,7 @@ async def _default(
     run_folder: RunFolder, config: Path | None, assignments: list[str], timeout_s: float
 ) -> int:
     settings = load_settings(file=config, assignments=assignments)
-    running = await find_running(run_folder or settings.run.folder)
+    running = await _find_running(run_folder, settings)
     return await _choose(None, settings, running, timeout_s)
 
 

@@ -13,8 +13,8 @@ RunFolder = Annotated[
         "--run-folder",
         "-r",
         metavar="DIR",
-        envvar="NOYAU_RUN__FOLDER",
-        help="The run folder of the noyau meant, where it is not the default one.",
+        help="The run folder of the noyau meant, where it is not the default one "
+        "(env var: NOYAU_RUN__FOLDER).",
         show_default=False,
     ),
 ]

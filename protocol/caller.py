@@ -19,6 +19,7 @@ from protocol.codec import Codec
 from protocol.connection import Connection, Identity, Speaker
 from protocol.context import CURRENT
 from protocol.directory import SUSPICION_S, Death, Directory
+from protocol.endpoints import SUPERVISOR, resolved
 from protocol.envelope import Kind
 from protocol.errors import (
     ActorDied,
@@ -39,8 +40,6 @@ from protocol.timers import Timers
 R = TypeVar("R", bound=Message)
 C = TypeVar("C", bound=Message)
 E = TypeVar("E", bound=Message)
-
-SUPERVISOR = "supervisor"
 
 DEFAULT_ASK_S = 30.0
 """The deadline of an ask that names none and inherits none."""
@@ -87,7 +86,7 @@ class Caller:
         self._reconnects = reconnects
         self._supervisor = Connection(self._speaker, SUPERVISOR, "")
         self._connections: dict[str, Connection] = {}
-        """By endpoint."""
+        """By epoch: over TCP the next incarnation may have the port of the last."""
         # That to the READY incarnation of each name, until the directory or a link says otherwise.
         self._routes: dict[str, Connection] = {}
         self._news: asyncio.Future[None] = self._loop.create_future()
@@ -173,7 +172,11 @@ class Caller:
     def _directory_changed(self, change: DirectoryChange) -> None:
         self._away_since = None
         self._attempts = 0
-        for death in self.directory.apply(change.entries):
+        entries = [
+            entry.model_copy(update={"endpoint": resolved(entry.endpoint, self._endpoint)})
+            for entry in change.entries
+        ]
+        for death in self.directory.apply(entries):
             self._bury(death)
         self._announce()
 
@@ -190,9 +193,10 @@ class Caller:
         here.drop(f"the connection to the supervisor was lost: {reason}")
         for death in self.directory.clear():
             self._bury(death)
-        if self._away_since is None:
+        if self._away_since is None or not self._attempts:
+            # The first reason, and not that nobody answered to the tries that followed.
             self._away_since = self.clock.now()
-        self._away_reason = reason
+            self._away_reason = reason
         self._attempts += 1
         self._announce()
         for callback in self.on_supervisor_lost:
@@ -206,7 +210,7 @@ class Caller:
             self.open()
 
     def _bury(self, death: Death) -> None:
-        connection = self._connections.pop(death.endpoint, None)
+        connection = self._connections.pop(death.epoch, None)
         if connection is not None:
             connection.drop(f"{death.name} died: {death.reason or 'no reason known'}")
         for callback in self.on_death:
@@ -228,16 +232,16 @@ class Caller:
             connection.emit(Hello(name=me.name, epoch=me.epoch, secret=me.secret))
 
     def _to(self, entry: DirectoryEntry) -> Connection:
-        connection = self._connections.get(entry.endpoint)
+        connection = self._connections.get(entry.epoch)
         if connection is None:
             connection = Connection(self._speaker, entry.name, entry.epoch)
-            self._connections[entry.endpoint] = connection
+            self._connections[entry.epoch] = connection
             self._connect(connection, entry.endpoint, functools.partial(self._link_lost, entry))
         return connection
 
     def _link_lost(self, entry: DirectoryEntry, reason: str) -> None:
         self._routes.clear()
-        connection = self._connections.pop(entry.endpoint, None)
+        connection = self._connections.pop(entry.epoch, None)
         self.directory.suspect(entry.epoch, self.clock.now())
         if connection is not None:
             connection.drop(f"{entry.name} died: {reason}")

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
-from protocol.caller import RETRY, SUPERVISOR, Caller
-from protocol.endpoints import default_run_folder, endpoint
+from protocol.address import Address, find_address
+from protocol.caller import RETRY, Caller
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
@@ -155,23 +155,32 @@ class ResumingStream(Generic[C, E]):
 class Client:
     """A connection to a running noyau. Use it as ``async with Client.connect() as client``."""
 
-    def __init__(self, run_folder: Path | None = None, *, connect_s: float = CONNECT_S) -> None:
-        self.run_folder = run_folder or default_run_folder()
+    def __init__(self, address: Address, *, connect_s: float = CONNECT_S) -> None:
+        self.address = address
         self._connect_s = connect_s
         self._caller: Caller | None = None
         self._transport: Transport | None = None
 
     @classmethod
-    def connect(cls, run_folder: Path | str | None = None, *, connect_s: float = CONNECT_S) -> Self:
-        """A client of the noyau whose run folder this is (default: see `default_run_folder`)."""
-        return cls(Path(run_folder) if run_folder is not None else None, connect_s=connect_s)
+    def connect(
+        cls,
+        where: Path | str | None = None,
+        *,
+        server_key: str | None = None,
+        key: Path | str | None = None,
+        connect_s: float = CONNECT_S,
+    ) -> Self:
+        """A client of the noyau on this machine whose run folder this is, or of the one at
+        ``tcp://HOST:PORT``, whose public key is ``server_key``; see `find_address`, whose errors
+        are raised."""
+        return cls(find_address(where, server_key=server_key, key=key), connect_s=connect_s)
 
     async def open(self) -> Self:
-        """Connect, unless it is connected. Raises `NotRunning`, which says how to start one."""
+        """Connect, unless it is connected. Raises `NotRunning`, which says what to do."""
         if self._caller is not None:
             return self
-        transport = ZmqTransport()
-        caller = Caller(transport, endpoint(self.run_folder, SUPERVISOR))
+        transport = ZmqTransport(client=self.address.curve)
+        caller = Caller(transport, self.address.endpoint)
         caller.open()
         try:
             await caller.connected(self._connect_s)
@@ -181,10 +190,7 @@ class Client:
             transport.close()
             if not isinstance(error, NotRunning):
                 raise
-            raise NotRunning(
-                f"noyau is not running in {self.run_folder}: start it with `noyau up`",
-                run_folder=str(self.run_folder),
-            ) from None
+            raise self.address.not_running(error.message) from None
         self._caller, self._transport = caller, transport
         return self
 
@@ -310,9 +316,16 @@ class SyncClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="noyau", daemon=True)
 
     @classmethod
-    def connect(cls, run_folder: Path | str | None = None, *, connect_s: float = CONNECT_S) -> Self:
+    def connect(
+        cls,
+        where: Path | str | None = None,
+        *,
+        server_key: str | None = None,
+        key: Path | str | None = None,
+        connect_s: float = CONNECT_S,
+    ) -> Self:
         """See `Client.connect`."""
-        return cls(Client.connect(run_folder, connect_s=connect_s))
+        return cls(Client.connect(where, server_key=server_key, key=key, connect_s=connect_s))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

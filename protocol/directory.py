@@ -23,7 +23,6 @@ class Death:
 
     name: str
     epoch: str
-    endpoint: str
     reason: str
 
 
@@ -43,7 +42,7 @@ class Directory:
         for entry in changed:
             before = self.entries.get(entry.name)
             if before is not None and before.epoch and before.epoch != entry.epoch:
-                deaths.append(Death(entry.name, before.epoch, before.endpoint, entry.reason))
+                deaths.append(Death(entry.name, before.epoch, entry.reason))
                 self._suspects.pop(before.epoch, None)
             self.entries[entry.name] = entry
         return deaths
@@ -55,7 +54,7 @@ class Directory:
     def clear(self) -> list[Death]:
         """The supervisor is gone, and nothing outlives it: every incarnation is dead."""
         deaths = [
-            Death(entry.name, entry.epoch, entry.endpoint, "the supervisor is gone")
+            Death(entry.name, entry.epoch, "the supervisor is gone")
             for entry in self.entries.values()
             if entry.epoch
         ]

@@ -1,4 +1,4 @@
-"""Where processes meet: the run folder and the local sockets in it."""
+"""Where processes meet: local sockets in the run folder, and ports for other machines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from pathlib import Path
 
 MAX_SOCKET_PATH_BYTES = 107
 """``sun_path`` has 108 bytes with its final zero (unix(7)); zmq refuses longer ones."""
+
+SUPERVISOR = "supervisor"
+"""Its well-known endpoint is all that a client has to know."""
+SERVER_VARIABLE = "NOYAU_SERVER"
+"""Where a client looks for a noyau on another machine: ``tcp://HOST:PORT``."""
+SERVER_KEY_VARIABLE = "NOYAU_SERVER_KEY"
+"""The public key of that noyau."""
+KEY_VARIABLE = "NOYAU_KEY"
+"""The name, or the file, of the client's own key."""
+CLIENT_VARIABLES = (SERVER_VARIABLE, SERVER_KEY_VARIABLE, KEY_VARIABLE)
+REMOTE = "tcp://"
+SAME_HOST = "tcp://*:"
+"""In a directory that is read from another machine: at the host that this was asked of."""
 
 
 def xdg_run_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -31,3 +44,15 @@ def default_run_folder(environ: Mapping[str, str] | None = None) -> Path:
 def endpoint(folder: Path, name: str, epoch: str = "") -> str:
     """The zmq endpoint of a process: ``RUN/NAME.EPOCH``, or ``RUN/NAME`` for a well-known one."""
     return f"ipc://{folder / (f'{name}.{epoch}' if epoch else name)}"
+
+
+def from_afar(endpoint: str) -> str:
+    """An endpoint as a client on another machine is told it: only he knows what he calls us."""
+    return SAME_HOST + endpoint.rpartition(":")[2] if endpoint else ""
+
+
+def resolved(endpoint: str, asked: str) -> str:
+    """The endpoint that a directory means which was asked of ``asked``."""
+    if endpoint.startswith(SAME_HOST) and asked.startswith(REMOTE):
+        return f"{asked.rpartition(':')[0]}:{endpoint.removeprefix(SAME_HOST)}"
+    return endpoint

@@ -35,6 +35,8 @@
     │   ├── MissingDependency      an optional library is not installed
     │   ├── MissingHardware        the machine lacks a device that an actor is for
     │   ├── UnusableModel          a model file that is none, or too large for this machine
+    │   ├── UnusableKey            a key, or a list of them, that is none or lies open to others
+    │   ├── AddressUnusable        nothing can listen at this address
     │   └── RunFolderUnusable      in use, not private, or too long for a local socket
     └── InternalError          a defect in noyau: the handler raised what it should not
 """
@@ -283,6 +285,18 @@ class UnusableModel(SetupError):
     """A model file that is none, is damaged, or is too large for this machine. ``path``."""
 
     code = "unusable_model"
+
+
+class UnusableKey(SetupError):
+    """A key, or a list of keys, that is missing, broken, or lies open to others."""
+
+    code = "unusable_key"
+
+
+class AddressUnusable(SetupError):
+    """Nothing can listen at the address for other machines."""
+
+    code = "address_unusable"
 
 
 class RunFolderUnusable(SetupError):

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
-from protocol.ports import Link, Listener, OnFrame
+from protocol.ports import Link, Listener, OnFrame, Peer
 
 QUEUE_FRAMES = 20_000
 """Frames under way on one link in one direction, as in zmq with both sides' high-water marks."""
@@ -21,16 +21,16 @@ class LoopbackListener:
 
     def __init__(self, network: Loopback, endpoint: str, on_frame: OnFrame) -> None:
         self.endpoint = endpoint
-        self.links: dict[bytes, LoopbackLink] = {}
+        self.links: dict[Peer, LoopbackLink] = {}
         self._network = network
         self._on_frame = on_frame
 
-    def receive(self, peer: bytes, frame: bytes) -> None:
+    def receive(self, peer: Peer, frame: bytes) -> None:
         """Hand a frame to the owner, unless the link is gone by now."""
         if peer in self.links:
             self._on_frame(peer, frame)
 
-    def send(self, peer: bytes, frame: bytes) -> None:
+    def send(self, peer: Peer, frame: bytes) -> None:
         """See `Listener.send`."""
         link = self.links.get(peer)
         if link is None:

@@ -1,16 +1,27 @@
 """What a transport is: listeners that many peers reach, and links to one peer.
 
-Both implementations, zmq and the in-memory loopback, keep this contract; one suite runs on both.
-All calls and callbacks happen on the event loop's thread.
+All implementations, zmq's local and remote sockets and the in-memory loopback, keep this contract;
+one suite runs on all of them. All calls and callbacks happen on the event loop's thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-OnFrame = Callable[[bytes, bytes], None]
-"""Called with (peer, frame). The peer is the listener's own name for the connection."""
+
+class Remote(NamedTuple):
+    """A connection from another machine, and the key that it has proved to have."""
+
+    connection: bytes
+    key: str
+    """The public one, 64 hexadecimal digits."""
+
+
+Peer = bytes | Remote
+"""A listener's own name for a connection: bytes for one of this machine."""
+OnFrame = Callable[[Peer, bytes], None]
+"""Called with (peer, frame)."""
 
 
 class Listener(Protocol):
@@ -18,7 +29,7 @@ class Listener(Protocol):
 
     endpoint: str
 
-    def send(self, peer: bytes, frame: bytes) -> None:
+    def send(self, peer: Peer, frame: bytes) -> None:
         """Queue a frame for one peer; never blocks.
 
         Raises `ActorDied` when the peer is gone and `Overloaded` when it reads too slowly and
@@ -47,7 +58,7 @@ class Transport(Protocol):
     """Makes listeners and links."""
 
     def listen(self, endpoint: str, on_frame: OnFrame) -> Listener:
-        """Bind. Raises `RunFolderUnusable` when the endpoint cannot be bound."""
+        """Bind. Raises `SetupError` when the endpoint cannot be bound."""
         ...
 
     def connect(
@@ -59,4 +70,16 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close every listener and link. Idempotent."""
+        ...
+
+
+class Door(Protocol):
+    """Who may come in from other machines."""
+
+    def lets_in(self, key: str, address: str) -> bool:
+        """Whether whoever has this public key may connect; asked once for each connection."""
+        ...
+
+    def turned_away(self, why: str) -> None:
+        """Somebody did not get as far as that."""
         ...

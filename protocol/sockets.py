@@ -18,7 +18,7 @@ import zmq.utils.monitor
 from protocol.batch import Lane
 from protocol.drained import LINGER_MS, DrainedSocket
 from protocol.errors import ActorDied, Overloaded
-from protocol.ports import OnFrame
+from protocol.ports import OnFrame, Peer
 
 BACKLOG_FRAMES = 10_000
 """Frames held on our side for a peer whose zmq queue is full. Of each peer, as one that reads
@@ -45,9 +45,9 @@ class ZmqListener(DrainedSocket):
     ) -> None:
         self.endpoint = endpoint
         self._on_frame = on_frame
-        self._unread: deque[tuple[bytes, bytes]] = deque()
-        self._lanes: dict[bytes, Lane] = {}
-        self._gone: dict[bytes, None] = {}
+        self._unread: deque[tuple[Peer, bytes]] = deque()
+        self._lanes: dict[Peer, Lane] = {}
+        self._gone: dict[Peer, None] = {}
         self._retry: asyncio.TimerHandle | None = None
         super().__init__(socket, loop)
 
@@ -56,7 +56,7 @@ class ZmqListener(DrainedSocket):
         if self._unread:
             self._on_frame(*self._unread.popleft())
             return 1
-        peer = self._recv(_NOBLOCK)
+        peer = self._receive_peer()
         frames = self._receive_frames()
         rest = iter(frames)
         try:
@@ -70,7 +70,12 @@ class ZmqListener(DrainedSocket):
             raise
         return len(frames)
 
-    def send(self, peer: bytes, frame: bytes) -> None:
+    def _receive_peer(self) -> Peer:
+        """From whom the next message is. Raises `zmq.Again`."""
+        peer: bytes = self._recv(_NOBLOCK)
+        return peer
+
+    def send(self, peer: Peer, frame: bytes) -> None:
         """See `Listener.send`."""
         if self.closed:
             raise ActorDied("the listener is closed")
@@ -86,10 +91,10 @@ class ZmqListener(DrainedSocket):
             # Also after a send that was refused: it too may have swallowed an edge.
             self.look_again()
 
-    def _send_now(self, peer: bytes, message: bytes) -> bool:
+    def _send_now(self, peer: Peer, message: bytes) -> bool:
         """False when zmq's queue for the peer is full. Raises `ActorDied`."""
         try:
-            self._send(peer, _SNDMORE)
+            self._send(peer, _SNDMORE)  # type: ignore[arg-type]  # a `Remote` is sent to by its bytes
             self._send(message, _NOBLOCK)
         except zmq.Again:
             return False
@@ -99,7 +104,7 @@ class ZmqListener(DrainedSocket):
             raise
         return True
 
-    def _wait(self, peer: bytes, frame: bytes, lane: Lane | None) -> None:
+    def _wait(self, peer: Peer, frame: bytes, lane: Lane | None) -> None:
         if lane is None:
             lane = self._lanes[peer] = Lane(functools.partial(self._send_now, peer))
         elif lane.stuck and len(lane) >= BACKLOG_FRAMES:
@@ -108,7 +113,7 @@ class ZmqListener(DrainedSocket):
         if lane.full and not lane.stuck:
             self._flush_lane(peer, lane)
 
-    def _flush_lane(self, peer: bytes, lane: Lane) -> None:
+    def _flush_lane(self, peer: Peer, lane: Lane) -> None:
         try:
             lane.flush()
         except ActorDied:

@@ -22,7 +22,7 @@ from configs.incarnation import Incarnation
 from protocol.clock import Clock
 from protocol.errors import ActorDied, ActorUnavailable, Overloaded
 from protocol.messages.actor import Disturb, Disturbed
-from protocol.ports import Listener
+from protocol.ports import Listener, Peer
 
 ANSWERED_S = 0.02
 """What an answer needs to leave this process: a turn of the event loop, and of zmq's thread."""
@@ -48,7 +48,7 @@ class Faults:
         self._clock = clock
         self._fates = Fates()
         self._loop = asyncio.get_running_loop()
-        self._line: deque[tuple[float, Listener, bytes, bytes]] = deque()
+        self._line: deque[tuple[float, Listener, Peer, bytes]] = deque()
         self._ballast: list[bytearray] = []
         self._answers_order = False
 
@@ -133,7 +133,7 @@ class Faults:
         name = self._incarnation.name
         raise ActorUnavailable(f"{name} failed this request, as it was told to", name=name)
 
-    def takes(self, listener: Listener, peer: bytes, kind: int, frame: bytes) -> bool:
+    def takes(self, listener: Listener, peer: Peer, kind: int, frame: bytes) -> bool:
         """Whether this frame is not to be sent now: it is lost, or is sent from here later."""
         if self._answers_order:
             self._answers_order = False

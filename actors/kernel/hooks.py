@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from actors.kernel.request import Request
     from protocol.errors import NoyauError
     from protocol.messages.base import Operation
+    from protocol.ports import Peer
 
 
 class Hooks:
@@ -24,5 +25,5 @@ class Hooks:
         """The conversation is over: its answer, end or ``error`` has been sent, or it was
         cancelled (then ``error`` is `Cancelled`)."""
 
-    def on_refused(self, peer: bytes, error: NoyauError) -> None:
+    def on_refused(self, peer: Peer, error: NoyauError) -> None:
         """A frame or request was refused before any handler saw it."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import structlog
 
 from actors.kernel.actor import Actor, Surroundings
 from actors.kernel.faults import Faults
+from actors.kernel.listening import listen_to_others
 from actors.kernel.logs import log_to
 from actors.kernel.news import News
 from actors.kernel.registry import load_actor
@@ -29,7 +32,8 @@ from protocol.caller import Caller
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.connection import Identity
-from protocol.errors import ActorDied, MissingHardware, NoyauError, SetupError
+from protocol.errors import ActorDied, AddressUnusable, MissingHardware, NoyauError, SetupError
+from protocol.keyfiles import AuthorizedKeys
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import Activity, Heartbeat
 from protocol.signs import SignsPage
@@ -59,6 +63,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._signs: SignsPage | None = None
         self._news = News()
+        self._open_door: Callable[[], None] = lambda: None
         self._faults: Faults | None = None
         if incarnation.settings.chaos.allowed:
             self._faults = Faults(incarnation, self._clock)
@@ -90,8 +95,11 @@ class Host:
             actor, name=spec.name, epoch=spec.epoch, secret=self._secret, clock=self._clock,
             codec=Codec(limit), hooks=actor.hooks, state=lambda: actor.state,
             max_open_per_peer=spec.settings.limits.max_open_conversations_per_peer,
-            faults=self._faults,
+            faults=self._faults, keys=AuthorizedKeys(spec.settings.data.keys_folder),
         )  # fmt: skip
+        self._open_door = functools.partial(
+            listen_to_others, server, transport, spec.settings, spec.name
+        )
         self._loop.add_signal_handler(signal.SIGUSR1, self._give_up, server)
         caller.on_death.append(lambda death: server.peer_died(death.epoch))
         server.attach(transport.listen(spec.endpoint, server.on_frame))
@@ -143,14 +151,16 @@ class Host:
         attempt = 0
         while True:
             try:
+                self._open_door()
                 await actor.on_start()
             except MissingHardware as error:
                 self._began(actor, ActorState.UNAVAILABLE, error.message)
                 log.info("unavailable", reason=error.message)
                 return EXIT_OK
-            except SetupError as error:
-                return self._cannot(actor, error)
             except NoyauError as error:
+                if isinstance(error, SetupError) and not isinstance(error, AddressUnusable):
+                    return self._cannot(actor, error)
+                # A port that somebody has may be free again, as a network may be back.
                 delay = START_RETRY.ceiling(attempt)
                 attempt += 1
                 actor.reason = f"{error.message} (tried {attempt}x, again in {delay:g} s)"

@@ -6,11 +6,12 @@ import structlog
 from msgspec.structs import replace
 
 from actors.kernel.faults import Faults
+from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
 from protocol.codec import Codec
 from protocol.envelope import NO_ID, NOTHING, Envelope, Kind
 from protocol.errors import ActorDied, Cancelled, NoyauError, Overloaded, ProtocolError
-from protocol.ports import Listener
+from protocol.ports import Listener, Peer
 
 ERROR_CHARACTERS = 500
 """What is kept of the message of an error that is too large to be sent whole."""
@@ -25,9 +26,18 @@ class Outbox:
     """Packs and sends for one actor, through the listener that it is given."""
 
     def __init__(
-        self, name: str, epoch: str, codec: Codec, tally: Tally, faults: Faults | None = None
+        self,
+        name: str,
+        epoch: str,
+        codec: Codec,
+        tally: Tally,
+        peers: Peers,
+        faults: Faults | None = None,
     ) -> None:
         self.listener: Listener | None = None
+        self.remote: Listener | None = None
+        """The one for other machines, where there is one."""
+        self._peers = peers
         self._name = name
         self._epoch = epoch
         self._codec = codec
@@ -35,11 +45,12 @@ class Outbox:
         self._faults = faults
 
     def answer(self, request: Request, kind: int, body: object) -> None:
-        """Send a reply or error. A peer that is gone by now needs none."""
+        """Send a reply or error. A peer that is gone by now needs none. Raises `NotAllowed` where
+        its key was revoked."""
         self.send(request.peer, request.id, kind, request.operation, body)
 
     def send(
-        self, peer: bytes, conversation: bytes, kind: int, operation: str, body: object,
+        self, peer: Peer, conversation: bytes, kind: int, operation: str, body: object,
         sequence: int = 0,
     ) -> None:  # fmt: skip
         """The same, for what never became a request."""
@@ -52,12 +63,13 @@ class Outbox:
             self._tally.rejected += 1
             log.warning("answer_not_sent", operation=operation, error=error.message)
 
-    def error(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
+    def error(self, peer: Peer, conversation: bytes, operation: str, error: NoyauError) -> None:
         """Send an error, whatever is in it: it must not become silence."""
         self.send(peer, conversation, _ERROR, operation, error.to_body())
 
     def deliver(self, request: Request, kind: int, body: object, sequence: int) -> None:
-        """Send a part of a stream. Raises `Cancelled` when its reader is gone."""
+        """Send a part of a stream. Raises `Cancelled` when its reader is gone, and `NotAllowed`
+        when its key was revoked."""
         try:
             self._transmit(request.peer, request.id, kind, request.operation, body, sequence)
         except ActorDied:
@@ -67,11 +79,13 @@ class Outbox:
         """Tell the reader of a stream how many chunks it was sent so far."""
         self.send(request.peer, request.id, _HEARTBEAT, request.operation, None, chunks)
 
-    def reaches(self, peer: bytes) -> bool:
-        """Whether a peer is still there, as far as sending it nothing tells."""
+    def reaches(self, peer: Peer) -> bool:
+        """Whether a peer is still there, as far as sending it nothing tells. Raises `NotAllowed`
+        where its key was revoked."""
         try:
-            if self.listener is not None:
-                self.listener.send(peer, NOTHING)
+            listener = self._listener(peer)
+            if listener is not None:
+                listener.send(peer, NOTHING)
         except ActorDied:
             return False
         except Overloaded:
@@ -81,14 +95,16 @@ class Outbox:
 
     def _transmit(
         self,
-        peer: bytes,
+        peer: Peer,
         conversation: bytes,
         kind: int,
         operation: str,
         body: object,
         sequence: int = 0,
     ) -> None:
-        if self.listener is None:
+        # In place, and not by `_listener`: this is for every message.
+        listener = self.listener if type(peer) is bytes else self._remote(peer, kind)
+        if listener is None:
             raise ActorDied("not listening yet")
         envelope = Envelope(
             conversation, kind, operation, self._name, self._epoch, "", NO_ID, sequence, body=body
@@ -99,8 +115,17 @@ class Outbox:
             if kind != _ERROR:
                 raise
             frame = self._codec.encode(_shortened(envelope))
-        if self._faults is None or not self._faults.takes(self.listener, peer, kind, frame):
-            self.listener.send(peer, frame)
+        if self._faults is None or not self._faults.takes(listener, peer, kind, frame):
+            listener.send(peer, frame)
+
+    def _listener(self, peer: Peer) -> Listener | None:
+        return self.listener if type(peer) is bytes else self._remote(peer)
+
+    def _remote(self, peer: Peer, kind: int = _HEARTBEAT) -> Listener | None:
+        """Raises `NotAllowed` where the peer's key was revoked: it is told that, and no more."""
+        if kind != _ERROR:
+            self._peers.check(peer)
+        return self.remote
 
 
 def _shortened(envelope: Envelope) -> Envelope:

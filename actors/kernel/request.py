@@ -11,6 +11,7 @@ from protocol.context import CallContext
 from protocol.conversation import ASK, STREAM, Conversation, Outflow
 from protocol.envelope import Envelope
 from protocol.errors import NoyauError
+from protocol.ports import Peer
 
 _STREAM = Shape.STREAM
 
@@ -31,7 +32,7 @@ class Request:
 
     def __init__(
         self,
-        peer: bytes,
+        peer: Peer,
         envelope: Envelope,
         handler: Handler,
         info: PeerInfo | None,

@@ -37,10 +37,11 @@ from protocol.errors import (
     RequestError,
     UnknownOperation,
 )
+from protocol.keyfiles import AuthorizedKeys
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters, Hello
 from protocol.messages.base import Message, Operation, Stream
-from protocol.ports import Listener
+from protocol.ports import Listener, Peer, Remote
 from protocol.timers import Timers
 
 MAX_OPEN_PER_PEER = 1024
@@ -76,10 +77,12 @@ class Server:
         state: Callable[[], ActorState] = lambda: ActorState.READY,
         max_open_per_peer: int = MAX_OPEN_PER_PEER,
         faults: Faults | None = None,
+        keys: AuthorizedKeys | None = None,
     ) -> None:
+        """``keys``: who may come from other machines; None where nobody may."""
         self.name = name
         self.epoch = epoch
-        self.peers = Peers(secret)
+        self.peers = Peers(secret) if keys is None else Peers(secret, role_of_key=keys.role)
         self.tally = Tally()
         self.idle = asyncio.Event()
         """Set while no conversation is open."""
@@ -88,14 +91,14 @@ class Server:
         self._clock = clock
         self._codec = codec or Codec()
         self._faults = faults
-        self._out = Outbox(name, epoch, self._codec, self.tally, faults)
+        self._out = Outbox(name, epoch, self._codec, self.tally, self.peers, faults)
         self._hooks = hooks or []
         self._state = state
         self._max_open = max_open_per_peer
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(clock, self._loop)
-        self._open: dict[tuple[bytes, bytes], Request] = {}
-        self._per_peer: dict[bytes, int] = {}
+        self._open: dict[tuple[Peer, bytes], Request] = {}
+        self._per_peer: dict[Peer, int] = {}
         self._throttle = Throttle()
         self._probing = False
         self._closed = False
@@ -103,6 +106,15 @@ class Server:
     def attach(self, listener: Listener) -> None:
         """The listener to answer through. Frames may come as soon as it exists."""
         self._out.listener = listener
+
+    @property
+    def remote(self) -> Listener | None:
+        """The listener for other machines, where there is one."""
+        return self._out.remote
+
+    def attach_remote(self, listener: Listener) -> None:
+        """The same for other machines."""
+        self._out.remote = listener
 
     @property
     def in_flight(self) -> int:
@@ -120,13 +132,15 @@ class Server:
 
     # --- frames in ------------------------------------------------------------------------
 
-    def on_frame(self, peer: bytes, frame: bytes) -> None:
+    def on_frame(self, peer: Peer, frame: bytes) -> None:
         """Take one frame of one connection. Never raises."""
         if self._closed:
             return
         try:
+            if type(peer) is not bytes:
+                self.peers.check(peer)
             envelope = self._codec.decode(frame)
-        except ProtocolError as error:
+        except (ProtocolError, NotAllowed) as error:
             self._refuse(peer, salvage_id(frame) or NO_ID, "", error)
             return
         try:
@@ -137,7 +151,7 @@ class Server:
         except NoyauError as error:
             self._refuse(peer, envelope.id, envelope.operation, error)
 
-    def _on_other(self, peer: bytes, envelope: Envelope) -> None:
+    def _on_other(self, peer: Peer, envelope: Envelope) -> None:
         match Kind(envelope.kind):
             case Kind.CANCEL | Kind.CREDIT:
                 self._on_note(peer, envelope)
@@ -146,37 +160,50 @@ class Server:
             case kind:
                 raise MalformedFrame(f"a {kind.name.lower()} was not asked for here")
 
-    def _refuse(self, peer: bytes, conversation: bytes, operation: str, error: NoyauError) -> None:
-        self.tally.rejected += 1
-        skipped = self._throttle.passes(self._clock.now())
-        if skipped is not None:
-            more = {"skipped": skipped} if skipped else {}
-            log.warning(
-                "refused", operation=operation[:MOST_LOGGED], code=error.code,
-                error=error.message[:MOST_LOGGED], **more,
-            )  # fmt: skip
+    def _refuse(self, peer: Peer, conversation: bytes, operation: str, error: NoyauError) -> None:
+        self._note_refusal(
+            operation=operation[:MOST_LOGGED], code=error.code, error=error.message[:MOST_LOGGED]
+        )
         for hook in self._hooks:
             self._run_hook(hook.on_refused, peer, error)
         self._out.error(peer, conversation, operation, error)
 
-    def _find(self, peer: bytes, envelope: Envelope) -> Handler:
+    def _note_refusal(self, **what: str) -> None:
+        """Count one, and log it unless there are too many."""
+        self.tally.rejected += 1
+        skipped = self._throttle.passes(self._clock.now())
+        if skipped is not None:
+            log.warning("refused", **what, **({"skipped": skipped} if skipped else {}))
+
+    def lets_in(self, key: str, address: str) -> bool:
+        """See `protocol.ports.Door`: whoever is on the list of keys."""
+        if self.peers.role(Remote(b"", key)) is not None:
+            return True
+        self._note_refusal(code="stranger", error=f"the key {key} is not authorized", by=address)
+        return False
+
+    def turned_away(self, why: str) -> None:
+        """See `protocol.ports.Door`."""
+        self._note_refusal(code="stranger", error=why)
+
+    def _find(self, peer: Peer, envelope: Envelope) -> Handler:
         handler = self._table.get(envelope.operation)
         if handler is None:
             if envelope.operation == Hello.operation:
                 raise MalformedFrame("a hello is an event, and is not sent as anything else")
             raise UnknownOperation(f"{self.name} has no operation {envelope.operation!r}")
         has = self.peers.role(peer)
-        if has < handler.role:
+        if has is None or has < handler.role:
             raise NotAllowed(
                 f"{envelope.operation} needs the role {handler.role.name.lower()}, "
-                f"this connection has {has.name.lower()}"
+                f"this connection has {'none' if has is None else has.name.lower()}"
             )
         if handler.takes_event is (envelope.kind == _REQUEST):
             kind = Kind(envelope.kind).name.lower()
             raise MalformedFrame(f"{envelope.operation} is not sent as a message of kind {kind}")
         return handler
 
-    def _on_event(self, peer: bytes, envelope: Envelope) -> None:
+    def _on_event(self, peer: Peer, envelope: Envelope) -> None:
         if envelope.operation == Hello.operation:
             self.peers.hello(peer, Hello.from_body(envelope.body))
             return
@@ -190,7 +217,7 @@ class Server:
             self.tally.failed += 1
             log.error("event_failed", operation=envelope.operation, error=error.message)
 
-    def _on_note(self, peer: bytes, envelope: Envelope) -> None:
+    def _on_note(self, peer: Peer, envelope: Envelope) -> None:
         request = self._open.get((peer, envelope.id))
         if request is None or request.conversation.state is State.DONE:
             self.tally.late += 1
@@ -203,7 +230,7 @@ class Server:
                 if request.credit is not None:
                     request.credit.set()
 
-    def _on_request(self, peer: bytes, envelope: Envelope) -> None:
+    def _on_request(self, peer: Peer, envelope: Envelope) -> None:
         handler = self._find(peer, envelope)
         state = self._state()
         if state is not _READY and not handler.always:
@@ -224,7 +251,7 @@ class Server:
         else:
             self._begin(request, message)
 
-    def _check_open(self, peer: bytes, conversation: bytes) -> None:
+    def _check_open(self, peer: Peer, conversation: bytes) -> None:
         if (peer, conversation) in self._open:
             raise MalformedFrame("a conversation with this id is open already")
         if self._per_peer.get(peer, 0) >= self._max_open:
@@ -358,8 +385,7 @@ class Server:
 
     def _stop(self, request: Request, step: Step, verdict: NoyauError) -> None:
         if request.conversation.state is State.OPEN:
-            if step is Step.DEADLINE:
-                self._send_error(request, verdict)
+            self._send_error(request, verdict)
             request.conversation.take(step)
             self._cancel(request, verdict)
 
@@ -385,22 +411,27 @@ class Server:
         self._probing = False
         clients = {request.peer for request in self._open.values() if request.info is None}
         for peer in clients:
-            if not self._out.reaches(peer):
-                self._end_all({peer}, "the caller is gone")
+            try:
+                if not self._out.reaches(peer):
+                    self._end_all({peer}, Cancelled("the caller is gone"))
+            except NotAllowed as revoked:
+                self._end_all({peer}, revoked)
         for request in self._open.values():
-            if request.outflow is not None and not request.outflow.open:
+            waits = request.outflow is not None and not request.outflow.open
+            if waits and request.conversation.state is State.OPEN:
+                assert request.outflow is not None
                 self._out.tell_sent(request, request.outflow.next)
         if self._open:
             self._probe_later()
 
-    def _end_all(self, peers: Collection[bytes], why: str) -> None:
+    def _end_all(self, peers: Collection[Peer], verdict: NoyauError) -> None:
         for request in list(self._open.values()):
             if request.peer in peers:
-                self._stop(request, Step.DEATH, Cancelled(why))
+                self._stop(request, Step.DEATH, verdict)
 
     def peer_died(self, epoch: str) -> None:
         """An actor died: what it had asked for is not waited for any more."""
-        self._end_all(set(self.peers.forget(epoch)), "the caller died")
+        self._end_all(set(self.peers.forget(epoch)), Cancelled("the caller died"))
 
     def give_up(self) -> int:
         """End what is open with `ActorUnavailable`, and go on taking requests; returns how many."""

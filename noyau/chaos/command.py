@@ -23,9 +23,11 @@ from noyau.chaos.observing import Fault
 from noyau.chaos.plan import Step, make_plan
 from noyau.chaos.report import as_object, as_tables
 from noyau.chaos.running import Run
+from noyau.here import check_here
 from noyau.options import AsJson, RunFolder
 from noyau.terminal import EXIT_ERROR, EXIT_INTERRUPTED, errors, run
 from protocol.client import Client
+from protocol.endpoints import default_run_folder
 from protocol.errors import NotFound
 from protocol.lifecycle import ActorState
 
@@ -166,6 +168,7 @@ def _kind(text: str) -> Kind:
 
 
 async def _one(run_folder: RunFolder, step: Step, delay_s: float, mib: int, as_json: bool) -> int:
+    check_here(run_folder)
     async with (
         Client.connect(run_folder) as client,
         Conductor(client, delay_s=delay_s, mib=mib) as conductor,
@@ -252,6 +255,7 @@ class _Order:
 
 
 async def _random(run_folder: RunFolder, order: _Order, show_plan: bool, as_json: bool) -> int:
+    check_here(run_folder)
     async with Client.connect(run_folder) as client:
         found = await client.status()
         ready = [actor.name for actor in found.actors if actor.state is ActorState.READY]
@@ -259,7 +263,8 @@ async def _random(run_folder: RunFolder, order: _Order, show_plan: bool, as_json
         if show_plan:
             _print_plan(order.seed, plan, as_json)
             return 0
-        work = Run(order.seed, order.seconds, order.clients, plan)
+        folder = run_folder or default_run_folder()
+        work = Run(order.seed, order.seconds, order.clients, plan, folder)
         loop = asyncio.get_running_loop()
         # The second Ctrl-C is an ordinary one.
         loop.add_signal_handler(signal.SIGINT, _interrupt, work, loop)

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from noyau.chaos.aftermath import Census, settle_memories
@@ -39,6 +40,7 @@ class Run:
     seconds: float
     clients: int
     plan: list[Step]
+    run_folder: Path
     ledger: Ledger = field(default_factory=Ledger)
     interrupted: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by Ctrl-C."""
@@ -52,7 +54,7 @@ class Run:
         self.began = time.monotonic()
         names = tuple(a.name for a in found.actors if a.state is ActorState.READY)
         load = Load(self.ledger, f"noyau chaos {secrets.token_hex(4)}", names, self.seed)
-        census = Census(client.run_folder)
+        census = Census(self.run_folder)
         census.take(found)
         was_healthy = found.health is Health.HEALTHY
         async with Conductor(client) as conductor:
@@ -78,7 +80,7 @@ class Run:
     @contextlib.asynccontextmanager
     async def _loaded(self, load: Load, client: Client) -> AsyncGenerator[None, None]:
         """Clients at work meanwhile. At the end each finishes what it waits for."""
-        clients = [await Client.connect(client.run_folder).open() for _ in range(self.clients)]
+        clients = [await Client.connect(self.run_folder).open() for _ in range(self.clients)]
         tasks = [asyncio.create_task(load.run(n, c)) for n, c in enumerate(clients, 1)]
         try:
             yield

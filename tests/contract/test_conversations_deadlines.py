@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from actors.kernel.handlers import handles
-from protocol.caller import SUPERVISOR
 from protocol.clock import ManualClock
+from protocol.endpoints import SUPERVISOR
 from protocol.envelope import Kind
 from protocol.errors import (
     Cancelled,

@@ -29,6 +29,7 @@ from protocol.errors import (
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping
 from protocol.messages.base import Operation
+from protocol.ports import Peer
 from tests.support.messages import Count, Look, Said, Say, Told, Whisper
 from tests.support.network import ACTOR, Network, knows
 from tests.support.owners import (
@@ -285,7 +286,7 @@ class Broken(Hooks):
     def after_handle(self, request: Request, message: Operation, error: NoyauError | None) -> None:
         raise ValueError("a defect")
 
-    def on_refused(self, peer: bytes, error: NoyauError) -> None:
+    def on_refused(self, peer: Peer, error: NoyauError) -> None:
         raise ValueError("a defect")
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from protocol.errors import ActorDied, Overloaded
-from protocol.ports import Link, Listener, Transport
+from protocol.ports import Link, Listener, Peer, Transport
 from tests.support.sides import BURST_S, Pair, Side, numbered, round_trip
-from tests.support.wirings import BOUND_S, Wiring
+from tests.support.wirings import ALL_WIRINGS, BOUND_S, Wiring
+
+
+@pytest.fixture(params=ALL_WIRINGS)
+def wiring(request: pytest.FixtureRequest) -> Iterator[Wiring]:
+    """Every transport there is, and not only those over which actors speak."""
+    wiring = ALL_WIRINGS[request.param]()
+    yield wiring
+    wiring.close()
+    assert not wiring.complaints
+
 
 # --- frames ---------------------------------------------------------------------------------
 
@@ -60,7 +70,7 @@ async def test_an_answer_sent_from_within_the_callback_is_not_left_lying(wiring:
     total, sent = 2000, 0
     pair = Pair(wiring)
 
-    def echo(peer: bytes, frame: bytes) -> None:
+    def echo(peer: Peer, frame: bytes) -> None:
         other.send(peer, frame)
 
     other = pair.listening.listen(wiring.endpoint("echo"), echo)
@@ -249,7 +259,7 @@ async def test_a_callback_may_close_its_own_side(wiring: Wiring) -> None:
     pair = Pair(wiring)
     heard: list[bytes] = []
 
-    def close_listener(peer: bytes, frame: bytes) -> None:
+    def close_listener(peer: Peer, frame: bytes) -> None:
         heard.append(frame)
         listener.send(peer, b"first")
         listener.send(peer, b"second")
@@ -337,7 +347,7 @@ async def test_of_a_burst_from_several_links_nothing_is_lost_but_what_was_refuse
 ) -> None:
     pair = Pair(wiring)
     links = [pair.connect(Side()) for _ in range(5)]
-    accepted: dict[bytes, list[bytes]] = {}
+    accepted: dict[Peer, list[bytes]] = {}
     for number, link in enumerate(links):
         name = b"link%d:" % number
         accepted[name] = []
@@ -361,7 +371,7 @@ def fill(send: Callable[[bytes], None]) -> list[bytes]:
     accepted: list[bytes] = []
 
     def send_until_refused() -> None:
-        while len(accepted) < 1_000_000:
+        while len(accepted) < 2_000_000:
             frame = b"%d" % len(accepted)
             send(frame)
             accepted.append(frame)

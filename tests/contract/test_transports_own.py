@@ -17,6 +17,7 @@ import zmq
 from protocol.batch import join, split
 from protocol.errors import ActorDied, Overloaded, RunFolderUnusable
 from protocol.loopback import Loopback
+from protocol.ports import Peer
 from protocol.sockets import ZmqLink, ZmqListener
 from protocol.transport import ZmqTransport
 from tests.support.scripts import run_python
@@ -68,7 +69,7 @@ async def test_a_callback_that_raises_within_a_batch_hides_none_of_its_other_fra
     wiring = ZmqWiring()
     heard: list[bytes] = []
 
-    def listen(peer: bytes, frame: bytes) -> None:
+    def listen(peer: Peer, frame: bytes) -> None:
         heard.append(frame)
         if frame == b"1":
             raise RuntimeError("a defect")
@@ -89,7 +90,7 @@ async def test_a_side_that_closes_itself_within_a_batch_hears_none_of_the_rest()
     wiring = ZmqWiring()
     heard: list[bytes] = []
 
-    def listen(peer: bytes, frame: bytes) -> None:
+    def listen(peer: Peer, frame: bytes) -> None:
         heard.append(frame)
         listener.close()
 
@@ -110,7 +111,7 @@ async def test_who_went_away_while_frames_waited_is_told_to_the_next_sender(
     peer = await pair.meet()
     await round_trip(wiring)
 
-    def gone(peer: bytes, message: bytes) -> bool:
+    def gone(peer: Peer, message: bytes) -> bool:
         raise ActorDied("the peer is gone")
 
     pair.listener.send(peer, b"first, alone")

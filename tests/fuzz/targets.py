@@ -18,6 +18,7 @@ from protocol.errors import InvalidMessage, NoyauError, ProtocolError
 from protocol.messages.actor import Ping
 from protocol.messages.supervisor import WatchEvents
 from protocol.pending import OutgoingStream, PendingAsk
+from protocol.ports import Peer
 from protocol.timers import Timers
 from tests.support.owners import Echo
 from tests.support.vectors import vectors
@@ -76,7 +77,7 @@ class _Peer:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    def send(self, peer: bytes, frame: bytes) -> None:
+    def send(self, peer: Peer, frame: bytes) -> None:
         """See `Listener.send`."""
         assert peer == PEER
         self.sent.append(frame)

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from actors.kernel.handlers import handles
 from actors.kernel.hooks import Hooks
 from actors.kernel.serving import MAX_OPEN_PER_PEER, Server
-from protocol.caller import SUPERVISOR, Caller
+from protocol.caller import Caller
 from protocol.clock import Clock, MonotonicClock
 from protocol.codec import Codec
 from protocol.connection import Identity
+from protocol.endpoints import SUPERVISOR
 from protocol.envelope import Envelope, Kind, new_id
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping, Pong

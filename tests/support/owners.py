@@ -20,6 +20,7 @@ from protocol.errors import (
 from protocol.messages.actor import Ping
 from protocol.messages.base import Operation
 from protocol.pending import OutgoingStream
+from protocol.ports import Peer
 from tests.support.messages import Count, Counted, Launch, Look, Number, Said, Say, Told, Whisper
 from tests.support.network import Network, Probe
 from tests.support.wirings import BOUND_S
@@ -202,10 +203,10 @@ class Script:
     def __init__(self, network: Network) -> None:
         self.codec = Codec()
         self.notes: asyncio.Queue[Envelope] = asyncio.Queue()
-        self.requests: asyncio.Queue[tuple[bytes, Envelope]] = asyncio.Queue()
+        self.requests: asyncio.Queue[tuple[Peer, Envelope]] = asyncio.Queue()
         self.listener = network.listen(self._on_frame)
 
-    def _on_frame(self, peer: bytes, frame: bytes) -> None:
+    def _on_frame(self, peer: Peer, frame: bytes) -> None:
         envelope = self.codec.decode(frame)
         if envelope.kind == Kind.REQUEST:
             self.requests.put_nowait((peer, envelope))
@@ -236,5 +237,5 @@ class Seen(Hooks):
         if not isinstance(message, Ping):
             self.after.append((type(message), error))
 
-    def on_refused(self, peer: bytes, error: NoyauError) -> None:
+    def on_refused(self, peer: Peer, error: NoyauError) -> None:
         self.refused.append(error.code)

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from protocol.ports import Link
+from protocol.ports import Link, Peer
 from tests.support.wirings import BOUND_S, Wiring
 
 BURST_S = 60.0
@@ -18,11 +18,11 @@ class Side:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        self.peers: list[bytes] = []
+        self.peers: list[Peer] = []
         self.lost: list[str] = []
         self._news = asyncio.Event()
 
-    def on_peer_frame(self, peer: bytes, frame: bytes) -> None:
+    def on_peer_frame(self, peer: Peer, frame: bytes) -> None:
         self.peers.append(peer)
         self.on_frame(frame)
 
@@ -47,8 +47,8 @@ class Side:
     async def is_cut_off(self) -> None:
         await self.until(lambda: bool(self.lost))
 
-    def by_peer(self) -> dict[bytes, list[bytes]]:
-        sorted_out: dict[bytes, list[bytes]] = defaultdict(list)
+    def by_peer(self) -> dict[Peer, list[bytes]]:
+        sorted_out: dict[Peer, list[bytes]] = defaultdict(list)
         for peer, frame in zip(self.peers, self.frames, strict=True):
             sorted_out[peer].append(frame)
         return sorted_out
@@ -70,7 +70,7 @@ class Pair:
     def connect(self, side: Side) -> Link:
         return self.connecting.connect(self.endpoint, side.on_frame, side.on_lost)
 
-    async def meet(self) -> bytes:
+    async def meet(self) -> Peer:
         """Let the listener hear of the link; returns its name for it."""
         self.link.send(b"hello")
         await self.server.until(lambda: b"hello" in self.server.frames)

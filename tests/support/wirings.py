@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from protocol.curve import ClientCurve, ServerCurve, new_key_pair
 from protocol.loopback import Loopback
 from protocol.ports import Transport
 from protocol.transport import ZmqTransport
@@ -95,4 +97,63 @@ class LoopbackWiring(Wiring):
         """Nothing outlives the event loop."""
 
 
+class Doorkeeper:
+    """Lets in whom it is told to; notes who else came."""
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = set(allowed)
+        self.refused: list[tuple[str, str]] = []
+        self.away: list[str] = []
+
+    def lets_in(self, key: str, address: str) -> bool:
+        if key in self.allowed:
+            return True
+        self.refused.append((key, address))
+        return False
+
+    def turned_away(self, why: str) -> None:
+        self.away.append(why)
+
+
+class CurveWiring(Wiring):
+    """TCP with CURVE, as between machines; each process has its own transport."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server, self.client = new_key_pair(), new_key_pair()
+        self.door = Doorkeeper(self.client.public)
+        self._ports: dict[str, int] = {}
+        self._transports: list[Transport] = []
+
+    def _transport(self) -> Transport:
+        transport = ZmqTransport(
+            server=ServerCurve(self.server, self.door),
+            client=ClientCurve(self.server.public, self.client),
+        )
+        self._transports.append(transport)
+        return transport
+
+    def end(self, transport: Transport) -> None:
+        transport.close()
+
+    def endpoint(self, name: str) -> str:
+        if name not in self._ports:
+            self._ports[name] = free_port()
+        return f"tcp://127.0.0.1:{self._ports[name]}"
+
+    def close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 WIRINGS: dict[str, Callable[[], Wiring]] = {"zmq": ZmqWiring, "loopback": LoopbackWiring}
+ALL_WIRINGS = WIRINGS | {"curve": CurveWiring}
+"""Also the one over which no actors come, but clients alone."""

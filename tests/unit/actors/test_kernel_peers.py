@@ -8,6 +8,7 @@ from actors.kernel.peers import PeerInfo, Peers
 from protocol.errors import NotAllowed
 from protocol.messages.actor import Hello
 from protocol.messages.base import Role
+from protocol.ports import Remote
 
 SECRET = b"a-secret-of-32-bytes"
 
@@ -70,3 +71,26 @@ def test_all_connections_of_a_dead_incarnation_are_forgotten_and_named() -> None
         Role.OPERATE, Role.OPERATE, Role.INTERNAL,
     ]  # fmt: skip
     assert peers.forget("b-1") == []
+
+
+def test_a_connection_from_afar_may_do_what_its_key_may_now() -> None:
+    roles = {"k": Role.ASK}
+    peers = Peers(SECRET, role_of_key=roles.get)
+    peer = Remote(b"1", "k")
+    assert peers.role(peer) is Role.ASK
+    assert peers.role(Remote(b"1", "another")) is None
+    roles["k"] = Role.OBSERVE
+    assert peers.role(peer) is Role.OBSERVE
+    peers.check(peer)
+    del roles["k"]
+    assert peers.role(peer) is None
+    with pytest.raises(NotAllowed, match="revoked"):
+        peers.check(peer)
+    peers.check(b"1")
+
+
+def test_a_connection_from_afar_never_becomes_an_actor() -> None:
+    peers = Peers(SECRET, role_of_key={"k": Role.OPERATE}.get)
+    with pytest.raises(NotAllowed, match="one machine"):
+        peers.hello(Remote(b"1", "k"), hello())
+    assert peers.role(Remote(b"1", "k")) is Role.OPERATE

@@ -142,11 +142,13 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "did you mean restart.backoff_max_s?",
         ),
         ("run.zzz=3", "there is no such setting", "known here: folder"),
+        ("remote.listen=lab:5570", "is no address to listen at", "write tcp://ADDRESS:PORT"),
+        ("remote.listen=tcp://lab:0", "has no port that exists", "take one from 1 to 65535"),
         (
             "zzz=3",
             "there is no such setting",
-            "known here: actors, chaos, data, device, hang, health, limits, logs, query, restart, "
-            "run, supervisor",
+            "known here: actors, chaos, data, device, hang, health, limits, logs, query, remote, "
+            "restart, run, supervisor",
         ),
         (
             "a..b=1",

@@ -42,7 +42,7 @@ def test_a_new_epoch_is_the_death_of_the_old_one() -> None:
     directory = Directory()
     directory.apply([entry("engine", "1"), entry("memory", "1")])
     deaths = directory.apply([entry("engine", "2", ActorState.STARTING, "killed by signal 9")])
-    assert deaths == [Death("engine", "1", "ipc://engine.1", "killed by signal 9")]
+    assert deaths == [Death("engine", "1", "killed by signal 9")]
     assert directory.entries["memory"] == entry("memory", "1")
 
 
@@ -118,7 +118,7 @@ def test_without_its_supervisor_every_incarnation_is_dead() -> None:
     directory.apply([entry("engine", "1"), entry("memory", "", ActorState.FAILED)])
     directory.suspect("1", 10.0)
     deaths = directory.clear()
-    assert deaths == [Death("engine", "1", "ipc://engine.1", "the supervisor is gone")]
+    assert deaths == [Death("engine", "1", "the supervisor is gone")]
     assert not directory.known
     assert directory.ready("engine", 10.0) is None
     assert directory.clear() == []

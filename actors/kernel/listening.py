@@ -1,0 +1,21 @@
+"""Listening to other machines, where the settings say so."""
+
+from __future__ import annotations
+
+from actors.kernel.serving import Server
+from configs.schema import Settings
+from protocol.curve import ServerCurve, new_key_pair
+from protocol.keyfiles import server_key_pair
+from protocol.transport import ZmqTransport
+
+
+def listen_to_others(
+    server: Server, transport: ZmqTransport, settings: Settings, name: str
+) -> None:
+    """Listen to other machines, unless nobody wants that or it is done already. Raises
+    `AddressUnusable`, and `UnusableKey` where this noyau's own key cannot be had."""
+    endpoint = settings.remote_endpoint(name)
+    if endpoint and server.remote is None:
+        keys = server_key_pair(settings.data.keys_folder, new_key_pair)
+        transport.server = ServerCurve(keys, door=server)
+        server.attach_remote(transport.listen(endpoint, server.on_frame))

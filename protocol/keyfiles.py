@@ -1,0 +1,165 @@
+"""Where keys lie on disk: key pairs, one file each, and the list of those that may come in.
+
+A file with a secret is its owner's alone (0600), or it is refused, as ssh does. Files are replaced
+whole, so that nobody reads half of one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from protocol.errors import UnusableKey
+from protocol.keys import Authorized, KeyPair, dump_authorized, parse_authorized, parse_key
+from protocol.messages.base import Role
+
+SUFFIX = ".key"
+DEFAULT_NAME = "default"
+"""The client's key that is taken where none is named."""
+
+
+def client_keys_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where a person's own keys are: ``$XDG_CONFIG_HOME/noyau/keys``, else ``~/.config/…``."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CONFIG_HOME", "")
+    # The XDG base directory specification: an empty or relative one counts as unset.
+    root = Path(base) if base.startswith("/") else Path.home() / ".config"
+    return root / "noyau" / "keys"
+
+
+def client_key_path(name: str, environ: Mapping[str, str] | None = None) -> Path:
+    """A key's file: the one of that name, or the one at that path, where it has a slash."""
+    if "/" in name:
+        return Path(name).expanduser()
+    return client_keys_folder(environ) / f"{name}{SUFFIX}"
+
+
+def read_key_pair(path: Path) -> KeyPair:
+    """The key pair in a file. Raises `UnusableKey`, which says what to do."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        raise UnusableKey(f"there is no key at {path}: `noyau keys new` makes one") from None
+    except OSError as error:
+        raise UnusableKey(f"the key {path} cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise UnusableKey(f"others can read the secret key {path}: chmod 600 {path}")
+    try:
+        table = tomllib.loads(text)
+        return KeyPair(parse_key(str(table["public"])), parse_key(str(table["secret"])))
+    except (tomllib.TOMLDecodeError, KeyError):
+        raise UnusableKey(
+            f"{path} is no key file, which holds a public and a secret key; make a new one with "
+            "`noyau keys new`"
+        ) from None
+    except UnusableKey as error:
+        raise UnusableKey(f"{path}: {error.message}") from None
+
+
+def write_key_pair(path: Path, pair: KeyPair) -> None:
+    """Write a new file. Raises `UnusableKey` where there is one already: a key that is lost cannot
+    be had back."""
+    text = (
+        "# A key of noyau's. Others may know the public one; the secret one stays here.\n"
+        f'public = "{pair.public}"\nsecret = "{pair.secret}"\n'
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = _written(path, text)
+        try:
+            # Never over another one: a link, unlike a rename, refuses that.
+            os.link(temporary, path)
+        finally:
+            temporary.unlink()
+    except FileExistsError:
+        raise UnusableKey(f"there is a key at {path} already: name the new one otherwise") from None
+    except OSError as error:
+        raise UnusableKey(f"the key {path} cannot be written: {error.strerror}") from None
+
+
+def _written(path: Path, text: str) -> Path:
+    """A new file beside ``path``, its owner's alone, with its content on the disk."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    return Path(name)
+
+
+def server_key_pair(folder: Path, make: Callable[[], KeyPair]) -> KeyPair:
+    """The server's own key pair, made when it is first needed. Raises `UnusableKey`."""
+    path = folder / f"server{SUFFIX}"
+    if not path.exists():
+        try:
+            write_key_pair(path, make())
+        except UnusableKey:
+            # Another process of the same noyau was faster.
+            if not path.exists():
+                raise
+    return read_key_pair(path)
+
+
+class AuthorizedKeys:
+    """The list on disk of who may come in. Each question looks whether it has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "authorized.toml"
+        self.problem = ""
+        """Why nobody is let in, where the file cannot be read."""
+        self._keys: dict[str, Authorized] = {}
+        self._seen: tuple[int, int, int] | None = None
+
+    def role(self, key: str) -> Role | None:
+        """What this key may do; None for one that may not come in."""
+        self._look()
+        found = self._keys.get(key)
+        return None if found is None else found.role
+
+    def name(self, key: str) -> str:
+        """What this key is called, or its first digits."""
+        found = self._keys.get(key)
+        return key[:8] if found is None else found.name
+
+    def _look(self) -> None:
+        try:
+            stat = os.stat(self.path)  # noqa: PTH116 - for every message: a Path costs as much again
+            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if seen == self._seen:
+                return
+            # Before it is read: what is written meanwhile shows as another change.
+            self._seen = seen
+            self._keys = {one.key: one for one in self.read()}
+            self.problem = ""
+        except FileNotFoundError:
+            self._seen, self._keys, self.problem = None, {}, ""
+        except (OSError, UnusableKey) as error:
+            self._keys, self.problem = {}, str(error)
+
+    def read(self) -> list[Authorized]:
+        """All of them, in the file's order. Raises `UnusableKey` for a broken file."""
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnusableKey(f"{self.path} cannot be read: {error}") from None
+        return list(parse_authorized(text, str(self.path)).values())
+
+    def write(self, keys: Iterable[Authorized]) -> None:
+        """Replace the list. Raises `UnusableKey`."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _written(self.path, dump_authorized(keys)).replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise UnusableKey(f"{self.path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,86 @@
+"""Clients on another machine, as far as noyau can tell: over TCP, with keys."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from protocol.address import Address
+from protocol.client import Client
+from protocol.curve import ClientCurve, new_key_pair
+from protocol.keyfiles import AuthorizedKeys, server_key_pair
+from protocol.keys import Authorized, KeyPair
+from protocol.messages.base import Role
+from tests.support.system import System, running
+
+ACTORS = 12
+"""Ports above the supervisor's that must be free: more than there are actors."""
+
+
+def free_ports() -> int:
+    """The first of some ports of loopback, one beside the other, on which nobody listens now."""
+    while True:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
+            first = probes.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            for offset in range(1, ACTORS):
+                probe = probes.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port + offset))
+            return port
+
+
+@dataclass
+class RemoteSystem:
+    """A noyau that listens to other machines, and the keys that it knows."""
+
+    system: System
+    endpoint: str
+
+    @property
+    def keys(self) -> AuthorizedKeys:
+        """Its list of keys."""
+        return AuthorizedKeys(self.system.data_folder / "keys")
+
+    @property
+    def server_key(self) -> str:
+        """Its own public key."""
+        return server_key_pair(self.keys.path.parent, new_key_pair).public
+
+    def authorize(self, name: str, role: Role) -> KeyPair:
+        """Let a new key in, under this name alone."""
+        pair = new_key_pair()
+        others = [one for one in self.keys.read() if one.name != name]
+        self.keys.write([*others, Authorized(name, pair.public, role)])
+        return pair
+
+    def revoke(self, name: str) -> None:
+        """Let it in no more."""
+        self.keys.write([one for one in self.keys.read() if one.name != name])
+
+    def client(
+        self, keys: KeyPair, *, server_key: str | None = None, connect_s: float = 10
+    ) -> Client:
+        """A client with this key."""
+        curve = ClientCurve(server_key or self.server_key, keys)
+        return Client(Address(self.endpoint, curve), connect_s=connect_s)
+
+
+def around(system: System, port: int) -> RemoteSystem:
+    """A system that was started with `listening` to this port."""
+    return RemoteSystem(system, f"tcp://127.0.0.1:{port}")
+
+
+def listening(port: int) -> str:
+    """The setting."""
+    return f"remote.listen=tcp://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def running_remotely(*assignments: str) -> AsyncGenerator[RemoteSystem, None]:
+    """As `running`."""
+    port = free_ports()
+    async with running(*assignments, listening(port)) as system:
+        yield around(system, port)
