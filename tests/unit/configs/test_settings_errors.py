@@ -142,8 +142,17 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "did you mean restart.backoff_max_s?",
         ),
         ("run.zzz=3", "there is no such setting", "known here: folder"),
-        ("remote.listen=lab:5570", "is no address to listen at", "write tcp://ADDRESS:PORT"),
-        ("remote.listen=tcp://lab:0", "has no port that exists", "take one from 1 to 65535"),
+        (
+            "remote.listen=lab:5570",
+            "'lab:5570' is no address to listen at",
+            "write tcp://ADDRESS:PORT with an address of this machine, such as "
+            "tcp://192.168.1.20:5570, tcp://[::1]:5570, or tcp://*:5570 for all of them",
+        ),
+        (
+            "remote.listen=tcp://lab:0",
+            "'tcp://lab:0' has no port that exists",
+            "take one from 1 to 65535",
+        ),
         (
             "zzz=3",
             "there is no such setting",
