@@ -345,19 +345,26 @@ class Caller:
         message: Stream[C, E],
         *,
         timeout_s: float | None = None,
-        idempotency_key: str = "",
+        token: str = "",
+        first: int = 0,
     ) -> OutgoingStream[C, E]:
         """Begin a stream. Waits for ``target`` to be READY, then returns at once.
 
         Iterating raises as `ask` does; it ends normally only when the receiver's end arrived and
-        every chunk before it did.
+        every chunk before it did. With a secret ``token`` it can be resumed while its receiver
+        keeps it: with the same one, from the chunk numbered ``first`` on.
         """
         until = self._until(timeout_s, DEFAULT_STREAM_S)
         connection = await self._find(target, until)
-        return self._begin_stream(connection, message, until, idempotency_key)
+        return self._begin_stream(connection, message, until, token, first)
 
     def _begin_stream(
-        self, connection: Connection, message: Stream[C, E], until: float | None, key: str = ""
+        self,
+        connection: Connection,
+        message: Stream[C, E],
+        until: float | None,
+        token: str = "",
+        first: int = 0,
     ) -> OutgoingStream[C, E]:
         def give_credit(granted: int) -> None:
             connection.note(stream, Kind.CREDIT, granted)
@@ -365,8 +372,10 @@ class Caller:
         def give_up() -> None:
             connection.end(stream, Cancelled("the caller no longer reads"))
 
-        stream = OutgoingStream(message, until, self._loop, connection.epoch, give_credit, give_up)
-        connection.request(stream, message, key)
+        stream = OutgoingStream(
+            message, until, self._loop, connection.epoch, give_credit, give_up, first
+        )
+        connection.request(stream, message, token, first)
         return stream
 
     # --- the end --------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -58,13 +59,27 @@ class Answer:
 
 
 class ResumingStream(Generic[C, E]):
-    """A stream that outlives its receiver: when that dies, its next incarnation goes on.
+    """A stream that outlives its connection and its receiver.
+
+    When its connection is cut while the receiver lives, the next one goes on with it: the receiver
+    keeps it for a while, and gives it to whoever knows its token. When the receiver dies, or kept
+    it no longer, it is asked again to go on after what was received.
 
     Iterate it once. ``end`` is set when the iteration ended normally, which it does only after
     the receiver's own end. Leave early with ``async with`` or `aclose`.
     """
 
-    def __init__(self, caller: Caller, target: str, message: Stream[C, E], timeout_s: float):
+    def __init__(
+        self,
+        caller: Caller,
+        target: str,
+        message: Stream[C, E],
+        timeout_s: float,
+        *,
+        kept: bool = False,
+    ) -> None:
+        """``kept``: have the receiver keep it without a reader for a while. Only where a connection
+        may be cut and both ends live: else whatever was asked for goes on for nobody."""
         self.end: E | None = None
         self.received: list[C] = []
         """Empty where the stream goes on without knowing it, see `Stream.needs_received`."""
@@ -74,8 +89,12 @@ class ResumingStream(Generic[C, E]):
         self._target = target
         self._message = message
         self._until = caller.clock.now() + timeout_s
+        self._kept = kept
+        self._token = ""
         self._current: OutgoingStream[C, E] | None = None
         self._since = 0
+        self._number = 0
+        """Of the next chunk."""
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[C]:
@@ -95,49 +114,60 @@ class ResumingStream(Generic[C, E]):
                     raise
                 await self._resume(loss)
             else:
+                self._number += 1
                 if self._message.needs_received:
                     self.received.append(chunk)
                 return chunk
         raise StopAsyncIteration
 
-    async def _begin(self, message: Stream[C, E]) -> OutgoingStream[C, E]:
+    async def _begin(self, message: Stream[C, E], *, again: bool = False) -> OutgoingStream[C, E]:
+        """Begin it; or, ``again``, have what the receiver kept of it."""
         left = self._until - self._caller.clock.now()
         if left <= 0:
             raise DeadlineExceeded(f"no end of {message.operation} in time")
-        return await self._caller.stream(self._target, message, timeout_s=left)
+        if self._kept and not again:
+            self._token, self._number = secrets.token_hex(16), 0
+        return await self._caller.stream(
+            self._target, message, timeout_s=left, token=self._token, first=self._number
+        )
 
     def _receiver_lost(self, loss: NoyauError) -> bool:
         """Whether the receiver itself is gone, and not something that it depends on."""
-        return not loss.remote or loss.details.get("name") == self._target
+        return not loss.remote or loss.details.get("name") == self._target or _not_kept(loss)
 
     async def _resume(self, loss: NoyauError) -> None:
-        """Ask the next incarnation to go on. Raises ``loss`` where nobody can."""
+        """Go on after what was received. Raises ``loss`` where nobody can."""
         lost_at = self._caller.clock.now()
-        self._current = None
+        lost, self._current = self._current, None
         # An actor that is failed will not be back; one that was only lost will.
         if isinstance(loss, ActorUnavailable):
             await self._caller.ready(self._target, self._until)
+        may_live = bool(self._token) and lost is not None and isinstance(loss, ActorDied)
         attempt = 0
         while True:
-            gap_ms = (self._caller.clock.now() - lost_at) * 1000
-            refused = isinstance(loss, ActorUnavailable) and loss.refused
-            message = (
-                self._message
-                if refused
-                else self._message.resume_from(self.received[self._since :], loss, gap_ms)
-            )
+            entry = await self._caller.ready(self._target, self._until) if may_live else None
+            kept = entry is not None and lost is not None and entry.epoch == lost.epoch
+            message = self._message if kept else self._rest(loss, lost_at)
             if message is None or lost_at >= self._until:
                 raise loss
             # A link that is cut again and again must not become a busy loop.
             await asyncio.sleep(RETRY.delay(min(attempt + len(self.resumed), 6)))
             try:
-                self._current = await self._begin(message)
+                self._current = await self._begin(message, again=kept)
             except ActorDied:
                 attempt += 1
                 continue
-            self._message, self._since = message, len(self.received)
+            if not kept:
+                self._message, self._since = message, len(self.received)
             self.resumed.append(str(loss))
             return
+
+    def _rest(self, loss: NoyauError, lost_at: float) -> Stream[C, E] | None:
+        """The request for what was not received."""
+        if isinstance(loss, ActorUnavailable) and loss.refused:
+            return self._message
+        gap_ms = (self._caller.clock.now() - lost_at) * 1000
+        return self._message.resume_from(self.received[self._since :], loss, gap_ms)
 
     async def aclose(self) -> None:
         """Stop: the receiver is told to stop working on it."""
@@ -150,6 +180,11 @@ class ResumingStream(Generic[C, E]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _not_kept(loss: NoyauError) -> bool:
+    """Whether the receiver says that it has nothing more of a stream, which is no fault of it."""
+    return isinstance(loss, StreamBroken) and loss.not_kept
 
 
 class Client:
@@ -263,7 +298,10 @@ class Client:
         """Ask and read the answer piece by piece, as it is made; see `ResumingStream`."""
         request = Query(text=message) if isinstance(message, str) else message
         timeout_s = DEFAULT_QUERY_S if timeout_s is None else timeout_s
-        return ResumingStream(self.caller, to or request.receiver(), request, timeout_s)
+        return ResumingStream(
+            self.caller, to or request.receiver(), request, timeout_s,
+            kept=self.address.curve is not None,
+        )  # fmt: skip
 
     async def status(self) -> Status:
         """How the system and each of its actors does."""

@@ -79,9 +79,9 @@ class Connection:
         )  # fmt: skip
         self._send(me.codec.encode(envelope))
 
-    def request(self, pending: Pending, message: Message, key: str) -> None:
+    def request(self, pending: Pending, message: Message, key: str, first: int = 0) -> None:
         """Send a conversation's request and file it. Raises what sending and packing raise, and
-        then nothing is filed."""
+        then nothing is filed. ``first``: the first chunk that is wanted, where it resumes one."""
         context, me = CURRENT.get(), self._speaker
         id_, until = pending.id, pending.until
         deadline_ms = None if until is None else max(0, int((until - me.clock.now()) * 1000))
@@ -89,7 +89,7 @@ class Connection:
             me.codec.encode(
                 Envelope(
                     id_, _REQUEST, pending.operation, me.source, me.epoch, self.name,
-                    id_ if context is None else context.correlation, 0, deadline_ms,
+                    id_ if context is None else context.correlation, first, deadline_ms,
                     _NORMAL if context is None else context.priority, key, "", message,
                 )
             )

@@ -80,10 +80,11 @@ class Inflow:
 
     __slots__ = ("granted", "next", "window")
 
-    def __init__(self, window: int) -> None:
-        self.next = 0
+    def __init__(self, window: int, first: int = 0) -> None:
+        """``first``: the number of the first chunk, of a stream that is resumed."""
+        self.next = first
         self.window = window
-        self.granted = window
+        self.granted = first + window
 
     def accept(self, sequence: int) -> None:
         """Take chunk ``sequence``. Raises `StreamBroken` when another was due."""

@@ -211,6 +211,11 @@ class StreamBroken(NoyauError):
     code = "stream_broken"
     retryable = True
 
+    @property
+    def not_kept(self) -> bool:
+        """Whether its receiver, asked to resume it, has no more of it than its reader."""
+        return bool(self.details.get("not_kept"))
+
 
 class OutcomeUnknown(NoyauError):
     """An outside effect may or may not have happened; nobody retries for the caller."""

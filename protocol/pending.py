@@ -113,7 +113,9 @@ class OutgoingStream(Generic[C, E]):
         epoch: str,
         give_credit: Callable[[int], None],
         give_up: Callable[[], None],
+        first: int = 0,
     ) -> None:
+        """``first``: the number of the first chunk, of a stream that is resumed."""
         self.id = new_id()
         self.operation = message.operation
         self.until = until
@@ -124,12 +126,12 @@ class OutgoingStream(Generic[C, E]):
         self._chunk = message.chunk_type()
         self._end = message.end_type()
         self._conversation = Conversation(STREAM)
-        self._inflow = Inflow(INITIAL_CREDIT)
+        self._inflow = Inflow(INITIAL_CREDIT, first)
         self._loop = loop
         self._give_credit = give_credit
         self._give_up = give_up
         self._chunks: deque[C] = deque()
-        self._consumed = 0
+        self._consumed = first
         self._error: NoyauError | None = None
         self._waiter: asyncio.Future[None] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from actors.kernel.handlers import Handler, Shape
 from actors.kernel.peers import PeerInfo
@@ -12,6 +13,9 @@ from protocol.conversation import ASK, STREAM, Conversation, Outflow
 from protocol.envelope import Envelope
 from protocol.errors import NoyauError
 from protocol.ports import Peer
+
+if TYPE_CHECKING:
+    from actors.kernel.resuming import Tail
 
 _STREAM = Shape.STREAM
 
@@ -29,6 +33,12 @@ class Request:
     outflow: Outflow | None = None
     credit: asyncio.Event | None = None
     """Set when credit came; a stream has one."""
+    token: str = ""
+    """By which a stream can be resumed; see `actors.kernel.resuming`."""
+    tail: Tail | None = None
+    """What such a stream sent last."""
+    lost_at: float | None = None
+    """Since when such a stream has no reader, monotonic seconds."""
 
     def __init__(
         self,

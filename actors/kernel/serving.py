@@ -18,6 +18,7 @@ from actors.kernel.hooks import Hooks
 from actors.kernel.outbox import Outbox
 from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
+from actors.kernel.resuming import KEPT_S, Part, Resuming
 from actors.kernel.throttle import Throttle
 from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
@@ -35,6 +36,7 @@ from protocol.errors import (
     Overloaded,
     ProtocolError,
     RequestError,
+    StreamBroken,
     UnknownOperation,
 )
 from protocol.keyfiles import AuthorizedKeys
@@ -54,9 +56,9 @@ MOST_LOGGED = 500
 # An enum's member is looked up anew, slowly, wherever it is named; these are for every frame. Plain
 # numbers where they go out: packing a member takes three times as long.
 _REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
-_CHUNK, _END = Kind.CHUNK.value, Kind.END.value
+_CHUNK, _END, _ERROR = Kind.CHUNK.value, Kind.END.value, Kind.ERROR.value
 _READY = ActorState.READY
-_PLAIN = Shape.PLAIN
+_PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
 
 log = structlog.get_logger("kernel")
 
@@ -99,6 +101,7 @@ class Server:
         self._timers = Timers(clock, self._loop)
         self._open: dict[tuple[Peer, bytes], Request] = {}
         self._per_peer: dict[Peer, int] = {}
+        self._resuming = Resuming()
         self._throttle = Throttle()
         self._probing = False
         self._closed = False
@@ -232,6 +235,16 @@ class Server:
 
     def _on_request(self, peer: Peer, envelope: Envelope) -> None:
         handler = self._find(peer, envelope)
+        if envelope.idempotency_key and handler.shape is _STREAM:
+            kept = self._resuming.find(peer, envelope.operation, envelope.idempotency_key)
+            if kept is not None:
+                self._check_open(peer, envelope.id)
+                self._resume(kept, peer, envelope)
+                return
+            if envelope.sequence:
+                raise StreamBroken(
+                    "that stream is not kept any more: resume it by what you have", not_kept=True
+                )
         state = self._state()
         if state is not _READY and not handler.always:
             raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name, refused=True)
@@ -249,6 +262,8 @@ class Server:
         if handler.shape is _PLAIN:
             self._answer_plainly(request, message)
         else:
+            if envelope.idempotency_key and handler.shape is _STREAM:
+                self._resuming.began(request, envelope.idempotency_key)
             self._begin(request, message)
 
     def _check_open(self, peer: Peer, conversation: bytes) -> None:
@@ -288,20 +303,35 @@ class Server:
     # --- coroutines and streams: a task and a deadline --------------------------------------
 
     def _begin(self, request: Request, message: Operation) -> None:
-        key = (request.peer, request.id)
-        self._open[key] = request
+        self._file(request, request.context.deadline)
         if not self._probing:
             self._probe_later()
-        self._per_peer[request.peer] = self._per_peer.get(request.peer, 0) + 1
         self.idle.clear()
-        if request.handler.shape is Shape.STREAM:
+        if request.handler.shape is _STREAM:
             request.outflow = Outflow(INITIAL_CREDIT)
             request.credit = asyncio.Event()
-        if request.context.deadline is not None:
-            request.bucket = self._timers.file(
-                request.context.deadline, key, lambda: self._out_of_time(request)
-            )
         request.task = self._loop.create_task(self._work(request, message))
+
+    def _file(self, request: Request, deadline: float | None) -> None:
+        key = (request.peer, request.id)
+        self._open[key] = request
+        self._per_peer[request.peer] = self._per_peer.get(request.peer, 0) + 1
+        if deadline is not None:
+            request.bucket = self._timers.file(deadline, key, lambda: self._out_of_time(request))
+
+    def _unfile(self, request: Request) -> bool:
+        key = (request.peer, request.id)
+        if self._open.pop(key, None) is None:
+            return False
+        if request.bucket >= 0:
+            self._timers.remove(request.bucket, key)
+            request.bucket = -1
+        left = self._per_peer[request.peer] - 1
+        if left:
+            self._per_peer[request.peer] = left
+        else:
+            del self._per_peer[request.peer]
+        return True
 
     async def _work(self, request: Request, message: Operation) -> None:
         CURRENT.set(request.context)
@@ -310,7 +340,7 @@ class Server:
         try:
             if request.verdict is not None:
                 raise request.verdict
-            if request.handler.shape is Shape.STREAM:
+            if request.handler.shape is _STREAM:
                 await self._stream(request, message)
             else:
                 await self._reply(request, message)
@@ -359,27 +389,62 @@ class Server:
             request.credit.clear()
             await request.credit.wait()
         request.conversation.take(Step.CHUNK)
-        self._out.deliver(request, _CHUNK, chunk, outflow.number())
+        part = Part(_CHUNK, chunk, outflow.number())
+        if request.tail is not None:
+            request.tail.add(part)
+        self._deliver(request, part)
 
     def _send_end(self, request: Request, end: Message) -> None:
         assert request.outflow is not None
         request.conversation.table.next(request.conversation.state, Step.END)
-        self._out.deliver(request, _END, end, request.outflow.next)
+        part = Part(_END, end, request.outflow.next)
+        if request.tail is not None:
+            request.tail.end = part
+        self._deliver(request, part)
         request.conversation.take(Step.END)
 
-    def _finish(self, request: Request) -> None:
-        key = (request.peer, request.id)
-        if self._open.pop(key, None) is None:
+    def _deliver(self, request: Request, part: Part) -> None:
+        if request.lost_at is not None:
             return
-        if request.bucket >= 0:
-            self._timers.remove(request.bucket, key)
-        left = self._per_peer[request.peer] - 1
-        if left:
-            self._per_peer[request.peer] = left
-        else:
-            del self._per_peer[request.peer]
+        try:
+            self._out.deliver(request, *part)
+        except Cancelled:
+            if request.tail is None:
+                raise
+            request.lost_at = self._clock.now()
+
+    def _finish(self, request: Request) -> None:
+        if not self._unfile(request):
+            return
+        if request.token:
+            self._resuming.ended(request, self._clock.now())
         if not self._open:
             self.idle.set()
+
+    def _resume(self, request: Request, peer: Peer, envelope: Envelope) -> None:
+        """Go on with a stream on another connection."""
+        assert request.tail is not None
+        assert request.outflow is not None
+        assert request.credit is not None
+        parts = request.tail.since(envelope.sequence, request.outflow.next)
+        if parts is None:
+            self._stop(request, Step.DEATH, Cancelled("its reader needs more than is kept"))
+            raise StreamBroken(
+                f"chunk {envelope.sequence} is not kept any more, of {request.outflow.next} that "
+                "were sent: resume it by what you have",
+                not_kept=True,
+            )
+        open_ = self._unfile(request)
+        request.peer, request.id, request.lost_at = peer, envelope.id, None
+        if open_:
+            deadline = request.context.deadline
+            if envelope.deadline_ms is not None:
+                deadline = self._clock.now() + envelope.deadline_ms / 1000
+            self._file(request, deadline)
+        for part in parts:
+            self._deliver(request, part)
+        request.outflow.credit(envelope.sequence + INITIAL_CREDIT)
+        request.credit.set()
 
     # --- the ways a conversation is ended from outside ---------------------------------------
 
@@ -409,20 +474,28 @@ class Server:
         """While a stream waits for its credit nothing is sent that would show what is wrong: that
         chunks were lost, so that its reader waits too, or that its reader is gone."""
         self._probing = False
-        clients = {request.peer for request in self._open.values() if request.info is None}
-        for peer in clients:
+        for peer in {request.peer for request in self._open.values() if request.info is None}:
             try:
                 if not self._out.reaches(peer):
-                    self._end_all({peer}, Cancelled("the caller is gone"))
+                    self._lost(peer)
             except NotAllowed as revoked:
                 self._end_all({peer}, revoked)
         for request in self._open.values():
             waits = request.outflow is not None and not request.outflow.open
-            if waits and request.conversation.state is State.OPEN:
+            if waits and request.lost_at is None and request.conversation.state is State.OPEN:
                 assert request.outflow is not None
                 self._out.tell_sent(request, request.outflow.next)
         if self._open:
             self._probe_later()
+
+    def _lost(self, peer: Peer) -> None:
+        """A client is gone: what it asked for ends, but for what it may come back to."""
+        now = self._clock.now()
+        for request in [one for one in self._open.values() if one.peer == peer]:
+            if request.tail is not None and request.lost_at is None:
+                request.lost_at = now
+            if request.lost_at is None or now - request.lost_at > KEPT_S:
+                self._stop(request, Step.DEATH, Cancelled("the caller is gone"))
 
     def _end_all(self, peers: Collection[Peer], verdict: NoyauError) -> None:
         for request in list(self._open.values()):
@@ -465,6 +538,8 @@ class Server:
 
     def _send_error(self, request: Request, error: NoyauError) -> None:
         if request.conversation.state is State.OPEN and not isinstance(error, Cancelled):
+            if request.tail is not None:
+                request.tail.end = Part(_ERROR, error.to_body(), 0)
             self._out.error(request.peer, request.id, request.operation, error)
 
     def _count(self, request: Request, message: Operation, error: NoyauError | None) -> None:

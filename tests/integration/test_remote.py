@@ -29,7 +29,14 @@ from protocol.messages.memory import ListMemories
 from protocol.messages.supervisor import Drain, Restart, WatchEvents
 from protocol.transport import ZmqTransport
 from tests.integration.test_command import noyau
-from tests.support.remote import RemoteSystem, around, free_ports, listening, running_remotely
+from tests.support.remote import (
+    RemoteSystem,
+    Wires,
+    around,
+    free_ports,
+    listening,
+    running_remotely,
+)
 from tests.support.system import connect, pid_of, running, shared, status_when
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
@@ -134,6 +141,52 @@ async def test_a_client_finds_the_next_supervisor_at_the_same_address() -> None:
         )  # fmt: skip
         assert found.supervisor.restarts == 1
         assert (await client.ask(Query(text="count", max_tokens=5))).text == counted(5)
+
+
+# --- a network that breaks ------------------------------------------------------------------
+
+
+async def test_an_answer_goes_on_over_a_new_connection_without_being_made_anew(
+    noyau_afar: RemoteSystem,
+) -> None:
+    keys = noyau_afar.authorize("laptop", Role.ASK)
+    async with (
+        Wires(noyau_afar.port) as wires,
+        noyau_afar.client(keys, at=wires.endpoint) as client,
+    ):
+        stream = client.stream(Query(text="count", max_tokens=800))
+        text = ""
+        async for piece in stream:
+            text += piece.text
+            if text.endswith((" 100 ", " 400 ")):
+                assert wires.cut() >= 2
+        assert text == counted(800)
+        assert len(stream.resumed) == 2
+        assert stream.end is not None
+        # Nobody else went on with it: what had been made was kept, and the rest of it given.
+        assert stream.end.seams == []
+
+
+async def test_an_answer_whose_maker_dies_while_the_network_is_broken_goes_on_too(
+    noyau_afar: RemoteSystem,
+) -> None:
+    keys = noyau_afar.authorize("laptop", Role.ASK)
+    async with (
+        Wires(noyau_afar.port) as wires,
+        noyau_afar.client(keys, at=wires.endpoint) as client,
+        noyau_afar.system.client() as local,
+    ):
+        stream = client.stream(Query(text="count", max_tokens=800))
+        text = ""
+        async for piece in stream:
+            text += piece.text
+            if text.endswith(" 100 "):
+                pid = pid_of(await local.status(), "orchestrator")
+                wires.cut()
+                os.kill(pid, signal.SIGKILL)
+        assert text == counted(800)
+        assert stream.end is not None
+        assert len(stream.end.seams) == 1
 
 
 # --- strangers ------------------------------------------------------------------------------

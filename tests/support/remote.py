@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Self
 
 from protocol.address import Address
 from protocol.client import Client
@@ -40,6 +43,11 @@ class RemoteSystem:
     endpoint: str
 
     @property
+    def port(self) -> int:
+        """That of its supervisor."""
+        return int(self.endpoint.rpartition(":")[2])
+
+    @property
     def keys(self) -> AuthorizedKeys:
         """Its list of keys."""
         return AuthorizedKeys(self.system.data_folder / "keys")
@@ -60,12 +68,10 @@ class RemoteSystem:
         """Let it in no more."""
         self.keys.write([one for one in self.keys.read() if one.name != name])
 
-    def client(
-        self, keys: KeyPair, *, server_key: str | None = None, connect_s: float = 10
-    ) -> Client:
-        """A client with this key."""
-        curve = ClientCurve(server_key or self.server_key, keys)
-        return Client(Address(self.endpoint, curve), connect_s=connect_s)
+    def client(self, keys: KeyPair, *, at: str | None = None, connect_s: float = 10) -> Client:
+        """A client with this key; ``at`` another address of the same noyau."""
+        curve = ClientCurve(self.server_key, keys)
+        return Client(Address(at or self.endpoint, curve), connect_s=connect_s)
 
 
 def around(system: System, port: int) -> RemoteSystem:
@@ -84,3 +90,56 @@ async def running_remotely(*assignments: str) -> AsyncGenerator[RemoteSystem, No
     port = free_ports()
     async with running(*assignments, listening(port)) as system:
         yield around(system, port)
+
+
+class Wires:
+    """The network between two machines, which can be cut: all that goes to ``127.0.0.2`` arrives
+    at the same port of ``127.0.0.1``."""
+
+    def __init__(self, port: int) -> None:
+        self.endpoint = f"tcp://127.0.0.2:{port}"
+        self._ports = range(port, port + ACTORS)
+        self._servers: list[asyncio.Server] = []
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        for port in self._ports:
+            accept = functools.partial(self._accept, port)
+            self._servers.append(await asyncio.start_server(accept, "127.0.0.2", port))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for server in self._servers:
+            server.close()
+        self.cut()
+
+    def cut(self) -> int:
+        """Break every connection; new ones can be made. Returns how many there were."""
+        count = len(self._open) // 2
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+        return count
+
+    async def _accept(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            inner_reader, inner = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        self._open |= {writer, inner}
+        await asyncio.gather(self._carry(reader, inner), self._carry(inner_reader, writer))
+        self._open -= {writer, inner}
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            # One end broke; so does the other.
+            pass
+        finally:
+            writer.close()
