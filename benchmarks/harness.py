@@ -95,6 +95,8 @@ def end_in_order() -> None:
 
     Without it what runs ends too, as the kernel tells it, but leaves its folders.
     """
+    # A script's background job starts with it ignored, and would not end at SIGTERM either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
