@@ -6,12 +6,10 @@ is. `Drive` is this file's own message, a model of what adding one takes.
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from pydantic import Field
 
 from actors.kernel import Actor, handles
+from benchmarks.asking import ask_many
 from protocol.messages.actor import Ping
 from protocol.messages.base import Ask, Message, Role
 
@@ -41,22 +39,11 @@ class Echo(Actor):
 
     @handles(Drive)
     async def drive(self, message: Drive) -> Driven:
-        """Have ``in_flight`` askers make ``calls`` requests together."""
+        """Make ``calls`` requests, ``in_flight`` at a time."""
         payload = bytes(message.payload_bytes)
-        latencies_us: list[float] = []
-        left = iter(range(message.calls))
-
-        async def ask_on() -> None:
-            for _ in left:
-                await self.caller.ask(message.target, Ping(payload=payload), timeout_s=ASK_S)
-
-        async def ask_and_time() -> None:
-            for _ in left:
-                sent_at = time.perf_counter()
-                await self.caller.ask(message.target, Ping(payload=payload), timeout_s=ASK_S)
-                latencies_us.append((time.perf_counter() - sent_at) * 1e6)
-
-        ask = ask_and_time if message.in_flight == 1 else ask_on
-        began = time.perf_counter()
-        await asyncio.gather(*(ask() for _ in range(message.in_flight)))
-        return Driven(seconds=time.perf_counter() - began, latencies_us=latencies_us)
+        seconds, latencies_us = await ask_many(
+            lambda: self.caller.ask(message.target, Ping(payload=payload), timeout_s=ASK_S),
+            message.calls,
+            message.in_flight,
+        )
+        return Driven(seconds=seconds, latencies_us=latencies_us)
