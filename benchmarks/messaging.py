@@ -8,6 +8,11 @@ request, the heartbeats of all actors. Its contestants take turns with it:
 
 asks      requests and replies of 256 bytes, against bare pyzmq and msgpack (the floor), xoscar
           and Ray: `benchmarks.messaging_asks`
+streams   chunks of 1 KiB and blobs of 1 MiB one way, against the floor:
+          `benchmarks.messaging_streams`
+clients   a ping with 1,000 other clients connected, against one without:
+          `benchmarks.messaging_clients`
+flood     more than a slow actor takes, from eight processes: `benchmarks.messaging_flood`
 
 A figure against somebody is the median over the rounds of noyau divided by the other one in the
 same round.
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks import messaging_asks
+from benchmarks import messaging_asks, messaging_clients, messaging_flood, messaging_streams
 from benchmarks.harness import (
     Figure,
     Options,
@@ -31,15 +36,26 @@ from benchmarks.harness import (
 ACTORS = (
     "actors.echo_a.class=benchmarks.echo:Echo",
     "actors.echo_b.class=benchmarks.echo:Echo",
+    f"actors.{messaging_clients.ACTOR}.max_open_files={messaging_clients.ACTOR_OPEN_FILES}",
+    f"actors.{messaging_flood.ACTOR}.class=benchmarks.slow:Slow",
 )
 
 
 async def measure(options: Options) -> dict[str, Figure]:
-    """Measure all, print a table, and return the figures."""
+    """Measure all, print a table of each question, and return the figures."""
     async with System(*without_default_actors(), *ACTORS) as system:
+        # First what takes as long as it takes: with --quick the others share the time that is left.
+        flood = await messaging_flood.measure(system, options)
         beside_ray = await messaging_asks.measure_ray(system, options.part(0.4))
-        asks = await messaging_asks.measure(system, options)
-    return messaging_asks.report(asks | beside_ray)
+        asks = await messaging_asks.measure(system, options.part(0.5))
+        streams = await messaging_streams.measure(system, options.part(0.6))
+        clients = await messaging_clients.measure(system, options)
+    return {
+        **messaging_asks.report(asks | beside_ray),
+        **messaging_streams.report(streams),
+        **messaging_clients.report(clients),
+        **messaging_flood.report(flood),
+    }
 
 
 if __name__ == "__main__":
