@@ -10,9 +10,10 @@ requests: as fast as Python and zmq carry a payload there and back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgpack
@@ -47,12 +48,29 @@ class Drained:
             return
 
 
-async def serve(endpoint: str) -> None:
-    """Answer every request with its own content until stdin ends."""
+@contextlib.contextmanager
+def router_at(endpoint: str) -> Iterator[Drained]:
+    """A ROUTER that listens, gone afterwards."""
     context: zmq.Context[Any] = zmq.Context()
     router = Drained(context, zmq.ROUTER)
     router.socket.set(zmq.ROUTER_MANDATORY, 1)
     router.socket.bind(endpoint)
+    yield router
+    context.destroy(linger=0)
+
+
+@contextlib.contextmanager
+def dealer_to(endpoint: str) -> Iterator[Drained]:
+    """A DEALER that is connected, gone afterwards."""
+    context: zmq.Context[Any] = zmq.Context()
+    dealer = Drained(context, zmq.DEALER)
+    dealer.socket.connect(endpoint)
+    yield dealer
+    context.destroy(linger=0)
+
+
+def answer(router: Drained) -> None:
+    """Answer every request with its own content."""
     recv, send = router.socket.recv, router.socket.send
     pack, unpack = msgpack.Packer().pack, msgpack.unpackb
 
@@ -63,8 +81,6 @@ async def serve(endpoint: str) -> None:
         send(pack((number, payload)), zmq.NOBLOCK)
 
     router.start(receive)
-    await serve_until_told()
-    context.destroy(linger=0)
 
 
 class Driver:
@@ -114,13 +130,17 @@ class Driver:
             self._done.set()
 
 
+async def serve(endpoint: str) -> None:
+    """Answer until stdin ends."""
+    with router_at(endpoint) as router:
+        answer(router)
+        await serve_until_told()
+
+
 async def drive(endpoint: str) -> None:
     """Take orders until stdin ends."""
-    context: zmq.Context[Any] = zmq.Context()
-    dealer = Drained(context, zmq.DEALER)
-    dealer.socket.connect(endpoint)
-    await take_orders(Driver(dealer).run)
-    context.destroy(linger=0)
+    with dealer_to(endpoint) as dealer:
+        await take_orders(Driver(dealer).run)
 
 
 if __name__ == "__main__":

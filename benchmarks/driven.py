@@ -7,7 +7,10 @@ script in another environment can use it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,11 +33,14 @@ class Driven:
         self._command = command
         self._folder = folder
         self._process: Process | None = None
+        self._busy = False
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, cwd=self._folder, stdin=PIPE, stdout=PIPE, limit=_LINE_BYTES
-        )
+            *self._command, cwd=self._folder, stdin=PIPE, stdout=PIPE, limit=_LINE_BYTES,
+            # Ctrl-C ends the benchmark, and that ends this in order.
+            process_group=0,
+        )  # fmt: skip
         try:
             self.hello = await self._read(self._process)
         except BaseException:
@@ -48,10 +54,16 @@ class Driven:
             return
         assert process.stdin is not None
         process.stdin.close()
+        if self._busy and process.returncode is None:
+            # In the middle of an order it does not look whether its stdin has ended.
+            process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _STOP_S)
+        finally:
+            # With whatever it has started and left behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
     async def order(self, values: Values) -> Values:
@@ -59,9 +71,12 @@ class Driven:
         process = self._process
         assert process is not None
         assert process.stdin is not None
+        self._busy = True
         process.stdin.write(json.dumps(values).encode() + b"\n")
         await process.stdin.drain()
-        return await self._read(process)
+        answer = await self._read(process)
+        self._busy = False
+        return answer
 
     async def _read(self, process: Process) -> Values:
         assert process.stdout is not None

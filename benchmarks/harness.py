@@ -18,7 +18,7 @@ import signal
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from benchmarks.system import System, without_default_actors
@@ -62,11 +62,23 @@ class Options:
     runs: int
     """Rounds, besides the one that warms up."""
     began: float = field(default_factory=time.monotonic)
+    latest: float = math.inf
+    """When a part of a benchmark must be over, in monotonic seconds."""
 
     @property
     def until(self) -> float:
         """When no further round may be under way, in monotonic seconds."""
-        return self.began + QUICK_S - _RESERVE_S if self.quick else math.inf
+        return min(self.latest, self.began + QUICK_S - _RESERVE_S) if self.quick else math.inf
+
+    def part(self, share: float, *, most_runs: int | None = None) -> Options:
+        """The same for a part of a benchmark: with ``--quick`` it may take ``share`` of the time
+        that is left, and in any case no more than ``most_runs`` rounds."""
+        now = time.monotonic()
+        return replace(
+            self,
+            runs=min(self.runs, most_runs or self.runs),
+            latest=now + share * (self.until - now) if self.quick else math.inf,
+        )
 
 
 def parse_arguments(
@@ -95,6 +107,8 @@ def end_in_order() -> None:
 
     Without it what runs ends too, as the kernel tells it, but leaves its folders.
     """
+    # A script's background job starts with it ignored, and would not end at SIGTERM either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 

@@ -9,11 +9,11 @@ local transport and uvloop, which it installs and chooses by itself.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import xoscar
 
+from benchmarks.asking import ask_many
 from benchmarks.driven import Values, take_orders
 
 
@@ -30,25 +30,11 @@ class Driver(xoscar.Actor):  # type: ignore[misc]
 
     async def run(self, order: Values, echo: Any) -> Values:
         """Make ``calls`` requests, ``in_flight`` at a time; latencies where that is one."""
-        calls = order["calls"]
         payload = bytes(order["payload_bytes"])
-        latencies_us: list[float] = []
-        left = iter(range(calls))
-
-        async def ask_on() -> None:
-            for _ in left:
-                await echo.ping(payload)
-
-        async def ask_and_time() -> None:
-            for _ in left:
-                sent_at = time.perf_counter()
-                await echo.ping(payload)
-                latencies_us.append((time.perf_counter() - sent_at) * 1e6)
-
-        ask = ask_and_time if order["in_flight"] == 1 else ask_on
-        began = time.perf_counter()
-        await asyncio.gather(*(ask() for _ in range(order["in_flight"])))
-        return {"seconds": time.perf_counter() - began, "latencies_us": latencies_us}
+        seconds, latencies_us = await ask_many(
+            lambda: echo.ping(payload), order["calls"], order["in_flight"]
+        )
+        return {"seconds": seconds, "latencies_us": latencies_us}
 
 
 async def main() -> None:
