@@ -13,6 +13,7 @@ from pydantic import Field
 
 from actors.kernel import Actor, handles
 from benchmarks.asking import ask_many
+from protocol.blobs import Blob
 from protocol.messages.actor import Ping
 from protocol.messages.base import Ask, Message, Role, Stream
 
@@ -48,7 +49,7 @@ class Read(Ask[Driven], operation="echo.read", role=Role.ASK):
 class Piece(Message):
     """A chunk of the stream."""
 
-    payload: bytes
+    payload: Blob
 
 
 class Flowed(Message):
@@ -91,7 +92,7 @@ class Echo(Actor):
     @handles(Flow)
     async def flow(self, message: Flow) -> AsyncGenerator[Piece | Flowed, None]:
         """The same payload in each chunk."""
-        payload = bytes(message.chunk_bytes)
+        payload = Blob(bytes(message.chunk_bytes))
         for _ in range(message.chunks):
             yield Piece(payload=payload)
         yield Flowed()

@@ -18,6 +18,8 @@ from itertools import islice
 
 import msgpack
 
+from protocol.blobs import size_of
+
 PREFIX = b"N\x01"
 MAX_FRAMES = 32
 """Of one batch that is made here. A whole burst as one message would have the two sides work in
@@ -65,10 +67,15 @@ class Lane:
     def __len__(self) -> int:
         return len(self._frames)
 
+    @property
+    def size(self) -> int:
+        """How many bytes wait."""
+        return self._bytes
+
     def add(self, frame: bytes) -> None:
         """Have a frame wait behind the others."""
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._bytes += size_of(frame)
 
     @property
     def full(self) -> bool:
@@ -86,7 +93,7 @@ class Lane:
                 self.stuck = True
                 return
             for _ in range(count):
-                self._bytes -= len(self._frames.popleft())
+                self._bytes -= size_of(self._frames.popleft())
 
     def _next_count(self) -> int:
         """How many frames the next message holds."""
@@ -94,7 +101,7 @@ class Lane:
             return min(len(self._frames), MAX_FRAMES)
         count = total = 0
         for frame in islice(self._frames, MAX_FRAMES):
-            total += len(frame)
+            total += size_of(frame)
             if count and total > MAX_BYTES:
                 break
             count += 1

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from protocol.blobs import EXTENSION, MOST_BLOBS, OWN_PART_BYTES, Blob, Loaded, load
 from protocol.envelope import ID_BYTES, MAGIC, PREFIX, VERSION, Envelope
 from protocol.errors import FrameTooLarge, InvalidMessage, MalformedFrame, UnsupportedVersion
 
@@ -27,32 +28,37 @@ _UNPACKABLE = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, Recur
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 
-def _fields_of(value: object) -> dict[str, Any]:
-    if isinstance(value, BaseModel):
-        return value.__dict__
-    raise TypeError(f"{type(value).__name__} cannot cross the wire")
-
-
-# Models are packed straight from their fields: pydantic's own dump would build every dict twice.
-_pack = msgspec.msgpack.Encoder(enc_hook=_fields_of).encode
-# Reads the array and checks every field of the header in one go.
-_unpack = msgspec.msgpack.Decoder(Envelope).decode
-
-
 class Codec:
-    """Packs and unpacks envelopes."""
+    """Packs and unpacks envelopes. Belongs to one thread."""
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
+        """``max_frame_bytes``: of a frame and the blobs beside it."""
         self.max_frame_bytes = max_frame_bytes
+        self._blobs: list[memoryview] = []
+        """Those of the message that is being packed or unpacked."""
+        self._met: set[int] = set()
+        """Which of them its frame speaks of."""
+        # Models are packed straight from their fields: pydantic's own dump would build every dict
+        # twice.
+        self._pack = msgspec.msgpack.Encoder(enc_hook=self._packable).encode
+        # Reads the array and checks every field of the header in one go.
+        self._unpack = msgspec.msgpack.Decoder(Envelope).decode
+        self._unpack_loaded = msgspec.msgpack.Decoder(Envelope, ext_hook=self._blob).decode
 
     def encode(self, envelope: Envelope) -> bytes:
-        """The frame. Raises `InvalidMessage` for values msgpack has no form for (a lone
-        surrogate, an object) and `FrameTooLarge` before anything is sent."""
+        """The frame; `Loaded` where it has blobs. Raises `InvalidMessage` for values msgpack has no
+        form for (a lone surrogate, an object) and `FrameTooLarge` before anything is sent."""
         try:
-            frame = PREFIX + _pack(envelope)
+            frame = PREFIX + self._pack(envelope)
         except _UNPACKABLE as error:
+            self._blobs.clear()
             raise InvalidMessage(f"{envelope.operation}: cannot be packed: {error}") from None
-        if len(frame) > self.max_frame_bytes:
+        if self._blobs:
+            frame = load(frame, self._blobs)
+            self._blobs = []
+            if frame.total > self.max_frame_bytes:
+                raise _too_large(frame.total, self.max_frame_bytes)
+        elif len(frame) > self.max_frame_bytes:
             raise _too_large(len(frame), self.max_frame_bytes)
         return frame
 
@@ -66,12 +72,45 @@ class Codec:
         if not frame.startswith(_HEAD):
             raise _wrong_head(frame)
         try:
+            if type(frame) is Loaded:
+                return self._decode_loaded(frame)
             # A slice, though it copies: making a memoryview costs more at the usual sizes.
-            return _unpack(frame[len(PREFIX) :])
+            return self._unpack(frame[len(PREFIX) :])
         except msgspec.ValidationError as error:
             raise _malformed(f"a header field is wrong: {_readable(error)}", frame) from None
         except _UNREADABLE as error:
             raise _malformed(f"not msgpack: {error}", frame) from None
+
+    def _decode_loaded(self, frame: Loaded) -> Envelope:
+        if frame.total > self.max_frame_bytes:
+            raise _too_large(frame.total, self.max_frame_bytes)
+        self._blobs = [*frame.blobs]
+        try:
+            envelope = self._unpack_loaded(frame[len(PREFIX) :])
+            if len(self._met) < len(self._blobs):
+                raise ValueError("it has parts that the frame does not speak of")
+            return envelope
+        finally:
+            self._blobs = []
+            self._met = set()
+
+    def _packable(self, value: object) -> Any:
+        if isinstance(value, BaseModel):
+            return value.__dict__
+        if isinstance(value, Blob):
+            if len(value) < OWN_PART_BYTES:
+                return value.view
+            if len(self._blobs) == MOST_BLOBS:
+                raise TypeError(f"a message has at most {MOST_BLOBS} blobs")
+            self._blobs.append(value.view)
+            return msgspec.msgpack.Ext(EXTENSION, bytes((len(self._blobs) - 1,)))
+        raise TypeError(f"{type(value).__name__} cannot cross the wire")
+
+    def _blob(self, code: int, data: memoryview) -> Blob:
+        if code == EXTENSION and len(data) == 1 and data[0] < len(self._blobs):
+            self._met.add(data[0])
+            return Blob(self._blobs[data[0]])
+        raise ValueError(f"there is no part {bytes(data[:8]).hex()} (extension {code})")
 
 
 def salvage_id(frame: bytes) -> bytes:

@@ -14,12 +14,17 @@ import zmq
 
 from protocol.batch import PREFIX as BATCH_PREFIX
 from protocol.batch import split
+from protocol.blobs import MOST_BLOBS, Loaded, load
 
+HARD_LIMIT_BYTES = 64 * 1024 * 1024
+"""zmq disconnects a peer that sends a larger part; the codec's lower limit is answered with an
+error, as are parts that are larger together."""
 DRAINED_FRAMES = 200
 """Frames taken at one wake-up before other callbacks of the loop get their turn."""
 LINGER_MS = 200
 """How long a closed socket may go on sending what it has queued."""
 _NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE | zmq.NOBLOCK)
 
 
 class DrainedSocket:
@@ -55,15 +60,36 @@ class DrainedSocket:
         # times as long as receiving.
         part = self._recv(_NOBLOCK, False)
         if part.more:
-            # Read off what should not be there. Nothing is sure to be refused, and the sender told.
-            while self.socket.getsockopt(zmq.RCVMORE):
-                self.socket.recv(zmq.NOBLOCK)
-            return [b""]
+            return [self._receive_loaded(part)]
         message: bytes = part.bytes
         frames = split(message) if message.startswith(BATCH_PREFIX) else [message]
         self._received += len(frames)
         self._bursting = self._received > 1
         return frames
+
+    def _receive_loaded(self, first: zmq.Frame) -> bytes:
+        """The frame that this part is, with the blobs behind it."""
+        blobs: list[memoryview] = []
+        more, left = True, HARD_LIMIT_BYTES
+        while more:
+            part = self._recv(_NOBLOCK, False)
+            more = part.more
+            left -= len(part)
+            if len(blobs) <= MOST_BLOBS and left >= 0:
+                blobs.append(part.buffer)
+        if len(blobs) > MOST_BLOBS or left < 0:
+            # Read off, and not kept. Nothing is sure to be refused, and the sender told.
+            return b""
+        return load(first.bytes, blobs)
+
+    def _send_loaded(self, message: Loaded) -> None:
+        """Send a frame and its blobs. Raises `zmq.Again` before any of it is sent: who takes the
+        first part of a message takes the others too."""
+        *blobs, last = message.blobs
+        self._send(message, _SNDMORE)
+        for blob in blobs:
+            self._send(blob, _SNDMORE, copy=False)
+        self._send(last, _NOBLOCK, copy=False)
 
     def look_again(self) -> None:
         """Flush and drain soon: a send may have swallowed the edge that announces a message."""

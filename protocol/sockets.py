@@ -16,6 +16,7 @@ import zmq
 import zmq.utils.monitor
 
 from protocol.batch import Lane
+from protocol.blobs import Loaded
 from protocol.drained import LINGER_MS, DrainedSocket
 from protocol.errors import ActorDied, Overloaded
 from protocol.ports import OnFrame, Peer
@@ -23,6 +24,8 @@ from protocol.ports import OnFrame, Peer
 BACKLOG_FRAMES = 10_000
 """Frames held on our side for a peer whose zmq queue is full. Of each peer, as one that reads
 slowly must take nothing from another."""
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""The same in bytes; one more frame is always taken."""
 _RETRY_S = 0.005
 _REMEMBERED_GONE = 1024
 _GONE = object()
@@ -95,7 +98,10 @@ class ZmqListener(DrainedSocket):
         """False when zmq's queue for the peer is full. Raises `ActorDied`."""
         try:
             self._send(peer, _SNDMORE)  # type: ignore[arg-type]  # a `Remote` is sent to by its bytes
-            self._send(message, _NOBLOCK)
+            if type(message) is Loaded:
+                self._send_loaded(message)
+            else:
+                self._send(message, _NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -107,7 +113,7 @@ class ZmqListener(DrainedSocket):
     def _wait(self, peer: Peer, frame: bytes, lane: Lane | None) -> None:
         if lane is None:
             lane = self._lanes[peer] = Lane(functools.partial(self._send_now, peer))
-        elif lane.stuck and len(lane) >= BACKLOG_FRAMES:
+        elif lane.stuck and (len(lane) >= BACKLOG_FRAMES or lane.size >= BACKLOG_BYTES):
             raise Overloaded("the peer reads too slowly", retry_after_s=0.1)
         lane.add(frame)
         if lane.full and not lane.stuck:
@@ -217,7 +223,10 @@ class ZmqLink(DrainedSocket):
 
     def _send_now(self, message: bytes) -> bool:
         try:
-            self._send(message, _NOBLOCK)
+            if type(message) is Loaded:
+                self._send_loaded(message)
+            else:
+                self._send(message, _NOBLOCK)
         except zmq.Again:
             return False
         return True

@@ -16,7 +16,7 @@ from protocol.curve import (
     prepare_connecting,
     prepare_listening,
 )
-from protocol.drained import LINGER_MS
+from protocol.drained import HARD_LIMIT_BYTES, LINGER_MS
 from protocol.endpoints import REMOTE
 from protocol.errors import AddressUnusable, RunFolderUnusable, SetupError, UnusableKey
 from protocol.ports import Link, Listener, OnFrame
@@ -25,8 +25,6 @@ from protocol.sockets import ZmqLink, ZmqListener
 HIGH_WATER_MARK = 1_000
 """Messages that zmq queues for one peer at each end before it says EAGAIN. Batches of small frames
 are at most 16 KiB, so that a peer that does not read costs some 16 MiB."""
-HARD_LIMIT_BYTES = 64 * 1024 * 1024
-"""zmq disconnects a peer that sends more; the codec's lower limit is answered with an error."""
 ROOT = 0
 """May do what every other user may, and is let in too."""
 _NEVER_MS = 3_600_000

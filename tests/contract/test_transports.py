@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from protocol.blobs import Loaded, load
 from protocol.errors import ActorDied, Overloaded
 from protocol.ports import Link, Listener, Peer, Transport
 from tests.support.sides import BURST_S, Pair, Side, numbered, round_trip
@@ -48,6 +49,29 @@ async def test_a_frame_may_have_any_bytes_and_any_size(wiring: Wiring, size: int
     pair.listener.send(pair.server.peers[0], frame)
     await pair.client.has(1)
     assert pair.server.frames == pair.client.frames == [frame]
+
+
+async def test_blobs_travel_beside_their_frame_and_keep_its_place(wiring: Wiring) -> None:
+    pair = Pair(wiring)
+    blobs = [b"a" * 100_000, b"", b"b" * (1 << 20)]
+    sent: list[bytes] = []
+    for number in range(50):
+        sent += [b"%d" % number, load(b"loaded %d" % number, [memoryview(b) for b in blobs])]
+
+    def check(came: list[bytes]) -> None:
+        assert came == sent
+        for frame in came:
+            got = [bytes(blob) for blob in frame.blobs] if isinstance(frame, Loaded) else []
+            assert got == (blobs if frame.startswith(b"loaded") else [])
+
+    for frame in sent:
+        pair.link.send(frame)
+    await pair.server.has(len(sent))
+    check(pair.server.frames)
+    for frame in sent:
+        pair.listener.send(pair.server.peers[0], frame)
+    await pair.client.has(len(sent))
+    check(pair.client.frames)
 
 
 async def test_each_link_is_a_peer_of_its_own_and_gets_its_own_answers(wiring: Wiring) -> None:

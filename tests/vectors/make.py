@@ -416,6 +416,44 @@ STREAMS = [
 ]  # fmt: skip
 
 
+# --- blobs ------------------------------------------------------------------------------------
+
+
+def ext(*data: int, code: int = 1) -> msgpack.ExtType:
+    """An extension: part ``data`` of the message."""
+    return msgpack.ExtType(code, bytes(data))
+
+
+def parts(name: str, meaning: str, body: Any, *blobs: bytes, **more: Any) -> Vector:
+    """A frame with this body, and the blobs behind it."""
+    sent = [frame(body=body), *blobs]
+    return {"name": name, "meaning": meaning, "parts": [part.hex() for part in sent], **more}
+
+
+BLOBS = [
+    parts("one blob", "the value of x is the part behind the frame", {"x": ext(0)}, b"blob",
+          says={"x": {"bytes": b"blob".hex()}}),
+    parts("two blobs", "in another order than they are spoken of", {"x": [ext(1), ext(0)]},
+          b"first", b"second",
+          says={"x": [{"bytes": b"second".hex()}, {"bytes": b"first".hex()}]}),
+    parts("an empty blob", "is an empty byte string", {"x": ext(0)}, b"",
+          says={"x": {"bytes": ""}}),
+    parts("a blob twice", "may be spoken of more than once", {"x": ext(0), "y": ext(0)}, b"b",
+          says={"x": {"bytes": b"b".hex()}, "y": {"bytes": b"b".hex()}}),
+    parts("a part too few", "the frame speaks of one that is not there", {"x": ext(1)}, b"blob",
+          error="malformed_frame"),
+    parts("a part too many", "the frame does not speak of it", {"x": 1}, b"blob",
+          error="malformed_frame"),
+    parts("a long number", "parts are numbered with one byte", {"x": ext(0, 0)}, b"blob",
+          error="malformed_frame"),
+    parts("another extension", "only that of code 1 is a blob", {"x": ext(0, code=2)}, b"blob",
+          error="malformed_frame"),
+    parts("no frame before it", "the first part is no frame", {}, b"blob",
+          error="malformed_frame"),
+]  # fmt: skip
+BLOBS[-1]["parts"][0] = b"blob".hex()
+
+
 if __name__ == "__main__":
     write("envelopes", "Frames that have to be understood, and what they say.", ENVELOPES)
     write("malformed", "Frames that are no envelopes: each is refused with this error.", MALFORMED)
@@ -425,4 +463,5 @@ if __name__ == "__main__":
         REFUSED,
     )
     write("batches", "Messages of the transport, and the frames that each holds.", BATCHES)
+    write("blobs", "Messages of several parts: a frame and its blobs, and what they say.", BLOBS)
     write("streams", "What may arrive on a stream, and what comes of it.", STREAMS)

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import asdict
 
 from protocol.batch import split
+from protocol.blobs import Blob, load
 from protocol.clock import ManualClock
 from protocol.codec import Codec, salvage_id
 from protocol.connection import Connection, Speaker
@@ -47,6 +48,27 @@ def test_what_is_no_envelope_is_refused_by_its_error(vector: dict[str, Any]) -> 
 @pytest.mark.parametrize("vector", vectors("batches"), ids=named)
 def test_a_message_of_the_transport_holds_these_frames(vector: dict[str, Any]) -> None:
     assert [frame.hex() for frame in split(bytes.fromhex(vector["hex"]))] == vector["frames"]
+
+
+@pytest.mark.parametrize("vector", vectors("blobs"), ids=named)
+def test_a_frame_and_the_parts_behind_it_are_one_message(vector: dict[str, Any]) -> None:
+    frame, *blobs = [bytes.fromhex(part) for part in vector["parts"]]
+    loaded = load(frame, [memoryview(blob) for blob in blobs])
+    if "error" in vector:
+        with pytest.raises(ProtocolError) as caught:
+            CODEC.decode(loaded)
+        assert caught.value.code == vector["error"]
+    else:
+        assert with_bytes(CODEC.decode(loaded).body) == unprinted(vector["says"])
+
+
+def with_bytes(value: Any) -> Any:
+    """A body with the bytes of its blobs."""
+    if isinstance(value, dict):
+        return {key: with_bytes(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [with_bytes(one) for one in value]
+    return bytes(value) if isinstance(value, Blob) else value
 
 
 class Deaf:
