@@ -26,7 +26,8 @@ MAX_FRAMES = 32
 turns, not side by side: with 64 requests in flight 32 made 1.25 times as many a second as 8, and
 1.5 times as many as 48."""
 MAX_BYTES = 16 * 1024
-"""Of one batch; a larger frame goes alone, as copying it costs more than is saved."""
+"""With so many a batch is whole. A frame that has them by itself goes alone, as copying it costs
+more than is saved."""
 MOST_FRAMES = 1024
 """Of one batch that is taken from others; more are refused before they are unpacked."""
 
@@ -54,55 +55,64 @@ def split(message: bytes) -> list[bytes]:
 class Lane:
     """Frames for one peer that wait for each other, or for the transport to take more."""
 
-    __slots__ = ("_bytes", "_frames", "_transmit", "stuck")
+    __slots__ = ("_apart", "_transmit", "frames", "size", "stuck")
 
     def __init__(self, transmit: Callable[[bytes], bool]) -> None:
         """``transmit`` sends a message, or returns False when it cannot be taken now."""
+        self.frames: deque[bytes] = deque()
+        """What waits."""
+        self.size = 0
+        """Its bytes."""
         self.stuck = False
         """The transport took no more when it was last tried."""
         self._transmit = transmit
-        self._frames: deque[bytes] = deque()
-        self._bytes = 0
+        self._apart = False
+        """Whether one of them may have to travel by itself."""
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    @property
-    def size(self) -> int:
-        """How many bytes wait."""
-        return self._bytes
-
-    def add(self, frame: bytes) -> None:
-        """Have a frame wait behind the others."""
-        self._frames.append(frame)
-        self._bytes += size_of(frame)
-
-    @property
-    def full(self) -> bool:
-        """Whether what waits is a whole batch: nothing is won by waiting longer."""
-        return len(self._frames) >= MAX_FRAMES or self._bytes >= MAX_BYTES
+    def add(self, frame: bytes) -> bool:
+        """Have a frame wait behind the others. Whether what waits is a whole batch: nothing is won
+        by waiting longer."""
+        frames = self.frames
+        frames.append(frame)
+        if type(frame) is bytes:
+            size = len(frame)
+        else:
+            size = size_of(frame)
+            self._apart = True
+        if size >= MAX_BYTES:
+            self._apart = True
+        self.size = size = self.size + size
+        return size >= MAX_BYTES or len(frames) >= MAX_FRAMES
 
     def flush(self) -> None:
         """Send what waits, in order, until all is sent or the lane is `stuck`. What ``transmit``
         raises passes through, and the frames stay."""
         self.stuck = False
-        while self._frames:
+        frames = self.frames
+        while frames:
             count = self._next_count()
-            message = self._frames[0] if count == 1 else join([*islice(self._frames, count)])
+            message = frames[0] if count == 1 else join([*islice(frames, count)])
             if not self._transmit(message):
                 self.stuck = True
                 return
-            for _ in range(count):
-                self._bytes -= size_of(self._frames.popleft())
+            if count == len(frames):
+                frames.clear()
+                self.size, self._apart = 0, False
+            else:
+                for _ in range(count):
+                    self.size -= size_of(frames.popleft())
 
     def _next_count(self) -> int:
         """How many frames the next message holds."""
-        if self._bytes <= MAX_BYTES:
-            return min(len(self._frames), MAX_FRAMES)
-        count = total = 0
-        for frame in islice(self._frames, MAX_FRAMES):
-            total += size_of(frame)
-            if count and total > MAX_BYTES:
-                break
+        frames = self.frames
+        if self.size < 2 * MAX_BYTES and not self._apart:
+            return min(len(frames), MAX_FRAMES)
+        count = size = 0
+        for frame in islice(frames, MAX_FRAMES):
+            if type(frame) is not bytes or len(frame) >= MAX_BYTES:
+                return count or 1
             count += 1
+            size += len(frame)
+            if size >= MAX_BYTES:
+                break
         return count

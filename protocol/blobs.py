@@ -27,8 +27,8 @@ class Blob:
     __slots__ = ("view",)
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        """``data`` is copied only where it could change."""
-        self.view = memoryview(data if isinstance(data, bytes | memoryview) else bytes(data))
+        """``data`` is copied where it is a bytearray, which could change."""
+        self.view = memoryview(bytes(data) if type(data) is bytearray else data)
 
     def __len__(self) -> int:
         return self.view.nbytes
@@ -59,10 +59,10 @@ class Blob:
 
 
 def _blob(value: object) -> Blob:
+    if type(value) is bytes:
+        return Blob(value)
     if isinstance(value, Blob):
         return value
-    if isinstance(value, bytes):
-        return Blob(value)
     raise ValueError("a byte string is wanted")
 
 

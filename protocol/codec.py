@@ -95,15 +95,15 @@ class Codec:
             self._met = set()
 
     def _packable(self, value: object) -> Any:
-        if isinstance(value, BaseModel):
-            return value.__dict__
-        if isinstance(value, Blob):
-            if len(value) < OWN_PART_BYTES:
+        if type(value) is Blob:
+            if value.view.nbytes < OWN_PART_BYTES:
                 return value.view
             if len(self._blobs) == MOST_BLOBS:
                 raise TypeError(f"a message has at most {MOST_BLOBS} blobs")
             self._blobs.append(value.view)
             return msgspec.msgpack.Ext(EXTENSION, bytes((len(self._blobs) - 1,)))
+        if isinstance(value, BaseModel):
+            return value.__dict__
         raise TypeError(f"{type(value).__name__} cannot cross the wire")
 
     def _blob(self, code: int, data: memoryview) -> Blob:

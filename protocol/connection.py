@@ -84,16 +84,26 @@ class Connection:
         then nothing is filed. ``first``: the first chunk that is wanted, where it resumes one."""
         context, me = CURRENT.get(), self._speaker
         id_, until = pending.id, pending.until
-        deadline_ms = None if until is None else max(0, int((until - me.clock.now()) * 1000))
-        self._send(
-            me.codec.encode(
-                Envelope(
-                    id_, _REQUEST, pending.operation, me.source, me.epoch, self.name,
-                    id_ if context is None else context.correlation, first, deadline_ms,
-                    _NORMAL if context is None else context.priority, key, "", message,
-                )
+        deadline_ms = None
+        if until is not None:
+            deadline_ms = int((until - me.clock.now()) * 1000)
+            if deadline_ms < 0:
+                deadline_ms = 0
+        if context is None:
+            correlation, priority = id_, _NORMAL
+        else:
+            correlation, priority = context.correlation, context.priority
+        # The fields themselves: for a model msgspec has to ask, which takes as long again.
+        frame = me.codec.encode(
+            Envelope(
+                id_, _REQUEST, pending.operation, me.source, me.epoch, self.name, correlation,
+                first, deadline_ms, priority, key, "", message.__dict__,
             )
         )  # fmt: skip
+        link = self.link
+        if link is None:
+            raise ActorDied(f"there is no connection to {self.name}")
+        link.send(frame)
         self._open[id_] = pending
         if until is not None:
             pending.bucket = me.timers.file(until, id_, functools.partial(self._timed_out, pending))
@@ -146,6 +156,8 @@ class Connection:
         if over:
             del self._open[envelope.id]
             me.timers.remove(pending.bucket, pending.id)
+            # The last thing done here: whoever waits may go on in the middle of this.
+            pending.go_on(alone=not self._open)
 
     # --- the end --------------------------------------------------------------------------
 

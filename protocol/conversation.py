@@ -78,13 +78,15 @@ class Inflow:
     a fast stream never waits for it.
     """
 
-    __slots__ = ("granted", "next", "window")
+    __slots__ = ("granted", "next", "renew_at", "window")
 
     def __init__(self, window: int, first: int = 0) -> None:
         """``first``: the number of the first chunk, of a stream that is resumed."""
         self.next = first
         self.window = window
         self.granted = first + window
+        self.renew_at = first + max(1, window // 2)
+        """How many chunks have to be used up for a credit to be due."""
 
     def accept(self, sequence: int) -> None:
         """Take chunk ``sequence``. Raises `StreamBroken` when another was due."""
@@ -110,9 +112,10 @@ class Inflow:
 
     def renew(self, consumed: int) -> int | None:
         """The new credit to send after ``consumed`` chunks were used up, or None yet."""
-        if consumed + self.window - self.granted < max(1, self.window // 2):
+        if consumed < self.renew_at:
             return None
         self.granted = consumed + self.window
+        self.renew_at = consumed + max(1, self.window // 2)
         return self.granted
 
 
@@ -132,10 +135,11 @@ class Outflow:
 
     def number(self) -> int:
         """The number of the next chunk. Raises `IllegalTransition` without credit."""
-        if not self.open:
-            raise IllegalTransition(f"no credit for chunk {self.next}")
-        self.next += 1
-        return self.next - 1
+        number = self.next
+        if number >= self.granted:
+            raise IllegalTransition(f"no credit for chunk {number}")
+        self.next = number + 1
+        return number
 
     def credit(self, granted: int) -> None:
         """Take a credit message; an older one than was had already changes nothing."""

@@ -18,7 +18,8 @@ from protocol.conversation import (
 )
 from protocol.envelope import Envelope, Kind, new_id
 from protocol.errors import IllegalTransition, NoyauError, error_from_body
-from protocol.messages.base import Ask, Message, Stream
+from protocol.messages.base import Ask, Message, Stream, reader, reply_reader
+from protocol.waiting import answer
 
 R = TypeVar("R", bound=Message)
 C = TypeVar("C", bound=Message)
@@ -33,7 +34,7 @@ _STEPS = {
 }
 
 # Looked up once, as they are needed for every reply.
-_REPLY = Kind.REPLY.value
+_REPLY, _CHUNK = Kind.REPLY.value, Kind.CHUNK.value
 _OPEN = State.OPEN
 _REPLIED = ASK.next(_OPEN, Step.REPLY)
 
@@ -62,11 +63,16 @@ class Pending(Protocol):
         """End it with an error, unless it is over."""
         ...
 
+    def go_on(self, *, alone: bool) -> None:
+        """It is over and filed nowhere any more: whoever waits for it may go on; at once where it
+        was ``alone``, as of many it costs less to wake all in one turn of the loop."""
+        ...
+
 
 class PendingAsk(Generic[R]):
     """An ask whose reply is waited for on ``future``."""
 
-    __slots__ = ("bucket", "future", "id", "operation", "reply", "state", "until")
+    __slots__ = ("_read", "_value", "bucket", "future", "id", "operation", "state", "until")
 
     def __init__(self, message: Ask[R], until: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_id()
@@ -74,22 +80,29 @@ class PendingAsk(Generic[R]):
         self.until: float | None = until
         self.bucket = 0
         self.state = _OPEN
-        self.reply = message.reply_type()
+        self._read = reply_reader(type(message))
         self.future: asyncio.Future[R] = loop.create_future()
+        self._value: R | None = None
 
     def receive(self, envelope: Envelope) -> bool:
         """See `Pending.receive`."""
         if envelope.kind == _REPLY and self.state is _OPEN:
             # Validated before the state moves on: a reply that does not validate breaks the
             # conversation, and the caller is told why.
-            value = self.reply.from_body(envelope.body)
+            self._value = self._read(envelope.body)
             self.state = _REPLIED
-            if not self.future.done():
-                self.future.set_result(value)
         else:
             ASK.next(self.state, _step(envelope))
             self.fail(error_from_body(envelope.body))
         return True
+
+    def go_on(self, *, alone: bool) -> None:
+        """See `Pending.go_on`."""
+        if self._value is not None:
+            if alone:
+                answer(self.future, self._value)
+            elif not self.future.done():
+                self.future.set_result(self._value)
 
     def fail(self, error: NoyauError) -> None:
         """See `Pending.fail`."""
@@ -123,8 +136,8 @@ class OutgoingStream(Generic[C, E]):
         self.epoch = epoch
         """The incarnation that answers."""
         self.end: E | None = None
-        self._chunk = message.chunk_type()
-        self._end = message.end_type()
+        self._chunk = reader(message.chunk_type())
+        self._end = reader(message.end_type())
         self._conversation = Conversation(STREAM)
         self._inflow = Inflow(INITIAL_CREDIT, first)
         self._loop = loop
@@ -137,14 +150,17 @@ class OutgoingStream(Generic[C, E]):
 
     def receive(self, envelope: Envelope) -> bool:
         """See `Pending.receive`."""
+        if envelope.kind == _CHUNK and self._conversation.state is _OPEN:
+            self._inflow.accept(envelope.sequence)
+            self._chunks.append(self._chunk(envelope.body))
+            if self._waiter is not None:
+                self._wake()
+            return False
         step = _step(envelope)
         self._conversation.table.next(self._conversation.state, step)
-        if step is Step.CHUNK:
-            self._inflow.accept(envelope.sequence)
-            self._chunks.append(self._chunk.from_body(envelope.body))
-        elif step is Step.END:
+        if step is Step.END:
             self._inflow.check(envelope.sequence)
-            self.end = self._end.from_body(envelope.body)
+            self.end = self._end(envelope.body)
         elif step is Step.HEARTBEAT:
             self._inflow.check(envelope.sequence)
         else:
@@ -152,6 +168,9 @@ class OutgoingStream(Generic[C, E]):
         self._conversation.take(step)
         self._wake()
         return self._conversation.state is State.DONE
+
+    def go_on(self, *, alone: bool) -> None:
+        """See `Pending.go_on`. Its reader was woken already."""
 
     def fail(self, error: NoyauError) -> None:
         """See `Pending.fail`. Chunks that had arrived can still be read before it is raised."""
@@ -180,7 +199,7 @@ class OutgoingStream(Generic[C, E]):
                 self._waiter = None
         chunk = self._chunks.popleft()
         self._consumed += 1
-        if self._conversation.state is State.OPEN:
+        if self._consumed >= self._inflow.renew_at and self._conversation.state is _OPEN:
             granted = self._inflow.renew(self._consumed)
             if granted is not None:
                 self._give_credit(granted)

@@ -113,10 +113,9 @@ class ZmqListener(DrainedSocket):
     def _wait(self, peer: Peer, frame: bytes, lane: Lane | None) -> None:
         if lane is None:
             lane = self._lanes[peer] = Lane(functools.partial(self._send_now, peer))
-        elif lane.stuck and (len(lane) >= BACKLOG_FRAMES or lane.size >= BACKLOG_BYTES):
+        elif lane.stuck and (len(lane.frames) >= BACKLOG_FRAMES or lane.size >= BACKLOG_BYTES):
             raise Overloaded("the peer reads too slowly", retry_after_s=0.1)
-        lane.add(frame)
-        if lane.full and not lane.stuck:
+        if lane.add(frame) and not lane.stuck:
             self._flush_lane(peer, lane)
 
     def _flush_lane(self, peer: Peer, lane: Lane) -> None:
@@ -129,7 +128,7 @@ class ZmqListener(DrainedSocket):
             if len(self._gone) > _REMEMBERED_GONE:
                 del self._gone[next(iter(self._gone))]
             return
-        if not lane:
+        if not lane.frames:
             del self._lanes[peer]
         elif self._retry is None:
             self._retry = self.loop.call_later(_RETRY_S, self._try_stuck_again)
@@ -211,9 +210,8 @@ class ZmqLink(DrainedSocket):
         try:
             if lane.stuck:
                 self._refuse()
-            if self._bursting or self._sent > 1 or lane:
-                lane.add(frame)
-                if lane.full:
+            if self._bursting or self._sent > 1 or lane.frames:
+                if lane.add(frame):
                     self._flush()
             elif not self._send_now(frame):
                 self._refuse()
@@ -242,7 +240,7 @@ class ZmqLink(DrainedSocket):
     def _flush(self) -> bool:
         """See `DrainedSocket._flush`."""
         lane = self._lane
-        if self.closed or lane.stuck or not lane:
+        if self.closed or lane.stuck or not lane.frames:
             return False
         lane.flush()
         if lane.stuck and self._retry is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from protocol.messages.base import Ask, Event, Operation, Role, Stream
+from protocol.messages.base import Ask, Event, Operation, Role, Stream, reader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +33,8 @@ class Handler:
 
     operation: str
     model: type[Operation]
+    read: Callable[[object], Operation]
+    """Makes a message of a body, or raises `InvalidMessage`."""
     role: Role
     """What it takes to call it."""
     shape: Shape
@@ -91,6 +93,6 @@ def _handler(
         raise TypeError(f"{where}: {model.__name__} is no Ask, Stream or Event")
     takes_request = len(inspect.signature(function).parameters) > 2
     return Handler(
-        model.operation, model, model.role, shape, issubclass(model, Event),
+        model.operation, model, reader(model), model.role, shape, issubclass(model, Event),
         getattr(owner, name), takes_request, always,
     )  # fmt: skip

@@ -17,7 +17,8 @@ from protocol.ports import Peer
 if TYPE_CHECKING:
     from actors.kernel.resuming import Tail
 
-_STREAM = Shape.STREAM
+_PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
+_ASKED = Conversation(ASK)
 
 
 class Request:
@@ -55,7 +56,11 @@ class Request:
         self.info = info
         """Which actor asks; None for a client."""
         self.context = CallContext(envelope.correlation, deadline, envelope.priority)
-        self.conversation = Conversation(STREAM if handler.shape is _STREAM else ASK)
+        # A request that is answered at once never leaves its first state.
+        if handler.shape is _PLAIN:
+            self.conversation = _ASKED
+        else:
+            self.conversation = Conversation(STREAM if handler.shape is _STREAM else ASK)
 
 
 @dataclass(slots=True)

@@ -59,6 +59,7 @@ _REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
 _CHUNK, _END, _ERROR = Kind.CHUNK.value, Kind.END.value, Kind.ERROR.value
 _READY = ActorState.READY
 _PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
+_OPEN = State.OPEN
 
 log = structlog.get_logger("kernel")
 
@@ -211,7 +212,7 @@ class Server:
             self.peers.hello(peer, Hello.from_body(envelope.body))
             return
         handler = self._find(peer, envelope)
-        message = handler.model.from_body(envelope.body)
+        message = handler.read(envelope.body)
         request = Request(peer, envelope, handler, self.peers.info(peer))
         try:
             self._call(request, message)
@@ -252,7 +253,7 @@ class Server:
             self._check_open(peer, envelope.id)
         if self._faults is not None:
             handler = self._faults.instead_of(handler)
-        message = handler.model.from_body(envelope.body)
+        message = handler.read(envelope.body)
         deadline = None
         if envelope.deadline_ms is not None:
             deadline = self._clock.now() + envelope.deadline_ms / 1000
@@ -366,7 +367,8 @@ class Server:
         request.conversation.take(Step.REPLY)
 
     async def _stream(self, request: Request, message: Operation) -> None:
-        assert request.outflow is not None
+        outflow = request.outflow
+        assert outflow is not None
         assert isinstance(message, Stream)
         end_type = message.end_type()
         chunks: AsyncGenerator[Message, None] = request.handler.call(
@@ -377,22 +379,31 @@ class Server:
                 if isinstance(chunk, end_type):
                     self._send_end(request, chunk)
                     return
-                await self._send_chunk(request, request.outflow, chunk)
+                if not outflow.open:
+                    await self._credit(request, outflow)
+                self._send_chunk(request, outflow, chunk)
         finally:
             # Now, not when the collector finds it: whatever it holds must be let go.
             await chunks.aclose()
         raise InternalError(f"{request.operation} stopped without saying how it ended")
 
-    async def _send_chunk(self, request: Request, outflow: Outflow, chunk: Message) -> None:
+    async def _credit(self, request: Request, outflow: Outflow) -> None:
+        """Wait until one more chunk may be sent."""
         assert request.credit is not None
         while not outflow.open:
             request.credit.clear()
             await request.credit.wait()
-        request.conversation.take(Step.CHUNK)
-        part = Part(_CHUNK, chunk, outflow.number())
-        if request.tail is not None:
+
+    def _send_chunk(self, request: Request, outflow: Outflow, chunk: Message) -> None:
+        if request.conversation.state is not _OPEN:
+            request.conversation.take(Step.CHUNK)
+        number = outflow.number()
+        if request.tail is None:
+            self._out.deliver(request, _CHUNK, chunk, number)
+        else:
+            part = Part(_CHUNK, chunk, number)
             request.tail.add(part)
-        self._deliver(request, part)
+            self._deliver(request, part)
 
     def _send_end(self, request: Request, end: Message) -> None:
         assert request.outflow is not None

@@ -103,11 +103,11 @@ def test_a_loaded_frame_is_joined_to_no_other_and_keeps_its_place() -> None:
 
     lane = Lane(transmit)
     loaded = load(b"loaded", [memoryview(LARGE)])
-    for frame in (b"1", b"2", loaded, b"3", b"4"):
-        lane.add(frame)
+    assert [lane.add(frame) for frame in (b"1", b"2", loaded)] == [False, False, True]
+    lane.add(b"3")
+    lane.add(b"4")
     assert lane.size == 4 + len(b"loaded") + len(LARGE) > MAX_BYTES
-    assert lane.full
     lane.flush()
     assert [split(message) for message in sent] == [[b"1", b"2"], [b"loaded"], [b"3", b"4"]]
     assert sent[1] is loaded
-    assert lane.size == len(lane) == 0
+    assert (lane.size, len(lane.frames)) == (0, 0)
