@@ -12,6 +12,7 @@ streams   chunks of 1 KiB and blobs of 1 MiB one way, against the floor:
           `benchmarks.messaging_streams`
 clients   a ping with 1,000 other clients connected, against one without:
           `benchmarks.messaging_clients`
+curve     a client over TCP with CURVE, against the local socket: `benchmarks.messaging_curve`
 flood     more than a slow actor takes, from eight processes: `benchmarks.messaging_flood`
 
 A figure against somebody is the median over the rounds of noyau divided by the other one in the
@@ -22,7 +23,13 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks import messaging_asks, messaging_clients, messaging_flood, messaging_streams
+from benchmarks import (
+    messaging_asks,
+    messaging_clients,
+    messaging_curve,
+    messaging_flood,
+    messaging_streams,
+)
 from benchmarks.harness import (
     Figure,
     Options,
@@ -43,16 +50,19 @@ ACTORS = (
 
 async def measure(options: Options) -> dict[str, Figure]:
     """Measure all, print a table of each question, and return the figures."""
-    async with System(*without_default_actors(), *ACTORS) as system:
+    listens = messaging_curve.listening()
+    async with System(*without_default_actors(), *ACTORS, listens) as system:
         # First what takes as long as it takes: with --quick the others share the time that is left.
         flood = await messaging_flood.measure(system, options)
         beside_ray = await messaging_asks.measure_ray(system, options.part(0.4))
         asks = await messaging_asks.measure(system, options.part(0.5))
         streams = await messaging_streams.measure(system, options.part(0.6))
+        curve = await messaging_curve.measure(system, listens, options.part(0.4))
         clients = await messaging_clients.measure(system, options)
     return {
         **messaging_asks.report(asks | beside_ray),
         **messaging_streams.report(streams),
+        **messaging_curve.report(curve),
         **messaging_clients.report(clients),
         **messaging_flood.report(flood),
     }

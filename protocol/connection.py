@@ -65,10 +65,10 @@ class Connection:
 
     # --- out ------------------------------------------------------------------------------
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes, *, at_once: bool = False) -> None:
         if self.link is None:
             raise ActorDied(f"there is no connection to {self.name}")
-        self.link.send(frame)
+        self.link.send(frame, at_once=at_once)
 
     def emit(self, message: Event, kind: Kind = Kind.EVENT) -> None:
         """Send what nobody answers. Raises `ActorDied` or `Overloaded`."""
@@ -119,7 +119,8 @@ class Connection:
 
     def _send_note(self, frame: bytes) -> None:
         try:
-            self._send(frame)
+            # A credit that waited until its reader has nothing left to read would come too late.
+            self._send(frame, at_once=True)
         except ActorDied:
             return
         except Overloaded as full:
@@ -156,8 +157,8 @@ class Connection:
         if over:
             del self._open[envelope.id]
             me.timers.remove(pending.bucket, pending.id)
-            # The last thing done here: whoever waits may go on in the middle of this.
-            pending.go_on(alone=not self._open)
+            # The last thing done here: whoever waits goes on in the middle of this.
+            pending.go_on()
 
     # --- the end --------------------------------------------------------------------------
 

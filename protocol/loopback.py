@@ -65,7 +65,7 @@ class LoopbackLink:
         else:
             self._listener.links[self.peer] = self
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
         """See `Link.send`."""
         if self.closed:
             raise ActorDied("the connection is closed")

@@ -63,9 +63,8 @@ class Pending(Protocol):
         """End it with an error, unless it is over."""
         ...
 
-    def go_on(self, *, alone: bool) -> None:
-        """It is over and filed nowhere any more: whoever waits for it may go on; at once where it
-        was ``alone``, as of many it costs less to wake all in one turn of the loop."""
+    def go_on(self) -> None:
+        """It is over and filed nowhere any more: whoever waits for it may go on."""
         ...
 
 
@@ -96,13 +95,10 @@ class PendingAsk(Generic[R]):
             self.fail(error_from_body(envelope.body))
         return True
 
-    def go_on(self, *, alone: bool) -> None:
+    def go_on(self) -> None:
         """See `Pending.go_on`."""
         if self._value is not None:
-            if alone:
-                answer(self.future, self._value)
-            elif not self.future.done():
-                self.future.set_result(self._value)
+            answer(self.future, self._value)
 
     def fail(self, error: NoyauError) -> None:
         """See `Pending.fail`."""
@@ -169,7 +165,7 @@ class OutgoingStream(Generic[C, E]):
         self._wake()
         return self._conversation.state is State.DONE
 
-    def go_on(self, *, alone: bool) -> None:
+    def go_on(self) -> None:
         """See `Pending.go_on`. Its reader was woken already."""
 
     def fail(self, error: NoyauError) -> None:

@@ -45,8 +45,11 @@ class Listener(Protocol):
 class Link(Protocol):
     """One connection to one endpoint. Never reconnects: a new incarnation needs a new link."""
 
-    def send(self, frame: bytes) -> None:
-        """Queue a frame; never blocks. Raises `ActorDied` or `Overloaded` as a listener does."""
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
+        """Queue a frame; never blocks. Raises `ActorDied` or `Overloaded` as a listener does.
+
+        ``at_once``: somebody waits for it; it is not to wait for others to travel with.
+        """
         ...
 
     def close(self) -> None:

@@ -201,7 +201,7 @@ class ZmqLink(DrainedSocket):
             raise
         return len(frames)
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
         """See `Link.send`."""
         if self.closed:
             raise ActorDied("the connection is closed")
@@ -210,8 +210,8 @@ class ZmqLink(DrainedSocket):
         try:
             if lane.stuck:
                 self._refuse()
-            if self._bursting or self._sent > 1 or lane.frames:
-                if lane.add(frame):
+            if lane.frames or (not at_once and (self._bursting or self._sent > 1)):
+                if lane.add(frame) or at_once:
                     self._flush()
             elif not self._send_now(frame):
                 self._refuse()

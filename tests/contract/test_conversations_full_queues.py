@@ -57,7 +57,7 @@ class ChokingLink:
         self.transport = transport
         self.inner = inner
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
         if self.transport.full:
             self.transport.refused += 1
             raise Overloaded("the receiver reads too slowly", retry_after_s=0.001)

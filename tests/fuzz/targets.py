@@ -134,7 +134,7 @@ def _cancel(conversation: bytes) -> bytes:
 class _Deaf:
     """A link whose other side takes everything."""
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
         """See `Link.send`."""
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def with_bytes(value: Any) -> Any:
 class Deaf:
     """A link that takes everything and answers nothing."""
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, at_once: bool = False) -> None:
         """See `Link.send`."""
 
     def close(self) -> None:
