@@ -62,6 +62,7 @@ $(PEERS): benchmarks/peers.txt
 
 bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same run
 	$(BIN)/python -m benchmarks.messaging $(ARGS)
+	$(BIN)/python -m benchmarks.hops $(ARGS)
 	$(BIN)/python -m benchmarks.recovery $(ARGS)
 	$(BIN)/python -m benchmarks.generation $(ARGS)
 	$(BIN)/python -m benchmarks.startup $(ARGS)
