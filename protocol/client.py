@@ -125,8 +125,9 @@ class ResumingStream(Generic[C, E]):
         left = self._until - self._caller.clock.now()
         if left <= 0:
             raise DeadlineExceeded(f"no end of {message.operation} in time")
-        if self._kept and not again:
-            self._token, self._number = secrets.token_hex(16), 0
+        if not again:
+            self._number = 0
+            self._token = secrets.token_hex(16) if self._kept else ""
         return await self._caller.stream(
             self._target, message, timeout_s=left, token=self._token, first=self._number
         )
