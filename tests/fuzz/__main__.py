@@ -22,7 +22,7 @@ import structlog
 from tests.fuzz.targets import TARGETS, seeds
 
 CORPUS = Path(__file__).parent / "corpus"
-SHARES = {"codec": 0.5, "batch": 0.2, "server": 0.15, "caller": 0.15}
+SHARES = {"codec": 0.4, "batch": 0.2, "blobs": 0.1, "server": 0.15, "caller": 0.15}
 """Of all executions: a server needs a hundred times as long for one as the codec does."""
 LONGEST_S = 5
 """One input that takes as long hangs."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.kernel.serving import Server
 from protocol.batch import PREFIX, join, split
+from protocol.blobs import Blob, load
 from protocol.clock import ManualClock
 from protocol.codec import Codec
 from protocol.connection import Connection, Speaker
@@ -68,6 +69,33 @@ def batch(data: bytes) -> None:
     if frames != [data]:
         assert data.startswith(PREFIX)
         assert split(join(frames)) == frames
+
+
+GOOD = _CODEC.encode(Envelope(ID, Kind.REQUEST.value, "actor.ping", body={}))
+
+
+def blobs(data: bytes) -> None:
+    """A frame with parts behind it is an envelope that holds those parts and no others, or a
+    protocol error; and it leaves nothing behind for the next one."""
+    count, data = data[0] % 4 if data else 0, data[1:]
+    cut = max(0, len(data) - 3 * count)
+    parts = [memoryview(data[cut + 3 * number : cut + 3 * number + 3]) for number in range(count)]
+    try:
+        envelope = _CODEC.decode(load(data[:cut], parts))
+    except ProtocolError:
+        pass
+    else:
+        met = _blobs_in(envelope.body)
+        assert {*map(bytes, met)} == {*map(bytes, parts)}
+    assert _CODEC.decode(GOOD).operation == "actor.ping"
+
+
+def _blobs_in(value: Any) -> list[Blob]:
+    if isinstance(value, Blob):
+        return [value]
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    return [blob for one in value for blob in _blobs_in(one)] if isinstance(value, list) else []
 
 
 class _Peer:
@@ -196,6 +224,7 @@ async def _read(stream: OutgoingStream[Any, Any]) -> None:
 TARGETS: dict[str, Callable[[], Target]] = {
     "codec": lambda: codec,
     "batch": lambda: batch,
+    "blobs": lambda: blobs,
     "server": Serving,
     "caller": Calling,
 }
@@ -209,6 +238,9 @@ def seeds() -> list[bytes]:
         found += [vector["hex"] for vector in vectors(name)]
     for vector in vectors("streams"):
         found += vector["frames"]
+    for vector in vectors("blobs"):
+        # As the target takes it apart, but for parts of another length.
+        found.append(f"{len(vector['parts']) - 1:02x}" + "".join(vector["parts"]))
     probes = ("probe.say", "probe.look", "probe.count", "probe.told", "probe.whisper")
     made = [Envelope(ID, Kind.REQUEST.value, name, body={"text": "a"}) for name in probes]
     made.append(Envelope(ID, Kind.REQUEST.value, "probe.count", body={"upto": 200}))
