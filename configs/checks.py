@@ -107,6 +107,26 @@ def check_numbers(sections: Mapping[str, Any]) -> list[CrossProblem]:
     return found
 
 
+MAX_PORT = 65_535
+
+
+def check_ports(actors: Mapping[str, ActorView], listen: Any) -> list[CrossProblem]:
+    """Whether each of the actors finds a port above the one in ``remote.listen``."""
+    _, _, port = listen.rpartition(":") if isinstance(listen, str) else ("", "", "")
+    enabled = sum(view.enabled for view in actors.values())
+    last = int(port) + enabled if port.isascii() and port.isdigit() else 0
+    if last <= MAX_PORT or int(port) > MAX_PORT:
+        return []
+    return [
+        CrossProblem(
+            (("remote", "listen"),),
+            f"each actor takes one of the ports above remote.listen, up to {last}, and there are "
+            f"none above {MAX_PORT}",
+            f"make its port {last - MAX_PORT} lower, at least",
+        )
+    ]
+
+
 def _unit(name: str) -> str:
     return " seconds" if name.endswith("_s") else ""
 

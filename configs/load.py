@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from configs.checks import ActorView, check_actors, check_numbers
+from configs.checks import ActorView, check_actors, check_numbers, check_ports
 from configs.describe import default_tree
 from configs.fields import default_data_folder
 from configs.layers import (
@@ -114,7 +114,13 @@ def _validate(layers: Sequence[Layer]) -> tuple[Settings | None, list[SettingPro
     except ValidationError as error:
         problems = reporter.problems(error)
     # The schema looks for contradictions last, when all else is right; here it is done in any case.
-    found = [*check_actors(*_lenient(tree)), *check_numbers(_numbers(tree))]
+    actors, engines = _lenient(tree)
+    remote = tree.get("remote")
+    listen = remote.get("listen") if isinstance(remote, Mapping) else None
+    found = [
+        *check_actors(actors, engines), *check_numbers(_numbers(tree)),
+        *check_ports(actors, listen),
+    ]  # fmt: skip
     return None, [*problems, *(reporter.cross_problem(one) for one in found)]
 
 

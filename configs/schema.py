@@ -26,7 +26,7 @@ from configs.actor_settings import (
     StorageSettings,
     ToolSettings,
 )
-from configs.checks import ActorView, CrossProblem, check_actors, check_numbers
+from configs.checks import ActorView, CrossProblem, check_actors, check_numbers, check_ports
 from configs.fields import (
     RELOADS,
     ActorName,
@@ -220,6 +220,7 @@ class Settings(Section):
         }
         found = check_actors(views, self.query.engines)
         found += check_numbers(self.model_dump(exclude={"actors"}))
+        found += check_ports(views, self.remote.listen)
         if found:
             raise ValidationError.from_exception_data("Settings", [_detail(one) for one in found])
         # The dict is this object's own, made by validation, so dropping from it changes no input.

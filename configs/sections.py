@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from configs.checks import MAX_PORT
 from configs.fields import RELOADS, LocalPath, Section, default_data_folder, wrong
 from configs.profiles import WantedProfile
 from protocol.endpoints import xdg_run_folder
@@ -25,7 +26,6 @@ class RunSettings(Section):
 
 
 _ADDRESS = re.compile(r"tcp://([A-Za-z0-9_.-]+|\*|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}")
-MAX_PORT = 65_535
 
 
 class DataSettings(Section):

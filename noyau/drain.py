@@ -32,7 +32,9 @@ async def _drain(run_folder: RunFolder, name: str, timeout_s: float) -> int:
         await client.ask(Drain(name=name))
         until = client.caller.clock.now() + timeout_s
         while client.caller.clock.now() < until:
-            if client.caller.directory.entries[name].state is ActorState.STOPPED:
+            # Nothing is known while the supervisor is away.
+            entry = client.caller.directory.entries.get(name)
+            if entry is not None and entry.state is ActorState.STOPPED:
                 errors.print(f"{name} is drained; `noyau restart {name}` starts it again.")
                 return 0
             await client.caller.wait_for_news(until)

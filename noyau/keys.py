@@ -92,14 +92,13 @@ async def _authorize(
     today = datetime.date.today().isoformat()
     one = Authorized(parse_name(name), parse_key(key), parse_role(role), today)
     listed = await _listed(run_folder, config, assignments)
-    others = listed.read()
-    taken = next((other for other in others if other.name == name and other.key != one.key), None)
-    if taken is not None:
-        raise UnusableKey(
-            f"another key is called {name}: choose another --name, or first `noyau keys revoke "
-            f"{name}`"
-        )
-    listed.write([*(other for other in others if other.key != one.key), one])
+    with listed.changing() as keys_:
+        if any(other.name == name and other.key != one.key for other in keys_):
+            raise UnusableKey(
+                f"another key is called {name}: choose another --name, or first `noyau keys revoke "
+                f"{name}`"
+            )
+        keys_[:] = [*(other for other in keys_ if other.key != one.key), one]
     own = server_key_pair(listed.path.parent, new_key_pair).public
     errors.print(
         f"{name} may {role}, from now on. There, for a noyau that listens to other machines "
@@ -163,13 +162,13 @@ async def _revoke(
     names: list[str], run_folder: Path | None, config: Path | None, assignments: list[str]
 ) -> int:
     listed = await _listed(run_folder, config, assignments)
-    found = listed.read()
-    known = {one.name for one in found} | {one.key for one in found}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        there = ", ".join(one.name for one in found) or "none"
-        raise NotFound(f"there is no key {unknown[0]!r}; there are: {there}")
-    listed.write(one for one in found if not {one.name, one.key} & {*names})
+    with listed.changing() as found:
+        known = {one.name for one in found} | {one.key for one in found}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            there = ", ".join(one.name for one in found) or "none"
+            raise NotFound(f"there is no key {unknown[0]!r}; there are: {there}")
+        found[:] = [one for one in found if not {one.name, one.key} & {*names}]
     errors.print(f"Revoked: {', '.join(names)}.", highlight=False)
     return 0
 

@@ -62,10 +62,11 @@ async def _next_incarnation(
     clock, entries = client.caller.clock, client.caller.directory.entries
     until = clock.now() + timeout_s
     while clock.now() < until:
-        entry = entries[name]
-        if entry.state in SETTLED and entry.epoch != previous:
+        # Nothing is known while the supervisor is away.
+        entry = entries.get(name)
+        if entry is not None and entry.state in SETTLED and entry.epoch != previous:
             return entry
-        if entry.state is ActorState.FAILED and entry.reason:
+        if entry is not None and entry.state is ActorState.FAILED and entry.reason:
             raise ActorUnavailable(f"{name} failed: {entry.reason}", name=name)
         await client.caller.wait_for_news(until)
     raise ActorUnavailable(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from configs import Settings, load_settings
@@ -76,12 +77,12 @@ async def _show(
     except NotRunning as error:
         # In the foreground the supervisor has said why on this very terminal.
         if output is not None:
-            errors.print(f"[red]noyau:[/] {error.message}; the end of {output}:")
+            errors.print(f"[red]noyau:[/] {escape(error.message)}; the end of {output}:")
             errors.print("".join(output.read_text(errors="replace").splitlines(True)[-5:]))
         return EXIT_SETUP
     bad = [a for a in found.actors if a.state not in SETTLED]
     for actor in bad:
-        console.print(f"[red]{actor.name}[/] is {actor.state.value}: {actor.reason}")
+        console.print(f"[red]{actor.name}[/] is {actor.state.value}: {escape(actor.reason)}")
     if bad:
         return EXIT_ERROR
     console.print(

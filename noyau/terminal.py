@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 
 from protocol.errors import NotRunning, NoyauError, SetupError
 
@@ -22,7 +23,7 @@ errors = Console(stderr=True, highlight=False)
 
 def fail(error: NoyauError) -> NoReturn:
     """Say what went wrong, in its own words, and end with the exit code of its kind."""
-    errors.print(f"[red]noyau:[/] {error.message}", markup=True, soft_wrap=True)
+    errors.print(f"[red]noyau:[/] {escape(error.message)}", markup=True, soft_wrap=True)
     if isinstance(error, NotRunning):
         sys.exit(EXIT_NOT_RUNNING)
     sys.exit(EXIT_SETUP if isinstance(error, SetupError) else EXIT_ERROR)

@@ -65,10 +65,10 @@ def find_address(
     "default"). Raises `InvalidRequest` and `UnusableKey`.
     """
     environ = os.environ if environ is None else environ
-    where = where or environ.get(SERVER_VARIABLE) or default_run_folder(environ)
-    if isinstance(where, str) and "://" in where:
-        return _remote(where, server_key, key, environ)
-    folder = Path(where)
+    named = None if where else environ.get(SERVER_VARIABLE)
+    if named or (isinstance(where, str) and "://" in where):
+        return _remote(str(named or where), server_key, key, environ)
+    folder = Path(where or default_run_folder(environ))
     return Address(endpoint(folder, SUPERVISOR), run_folder=folder)
 
 

@@ -58,6 +58,17 @@ class Answer:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Of a stream that is to go on."""
+
+    error: NoyauError
+    at: float
+    """Monotonic seconds."""
+    epoch: str
+    """The incarnation that had it; empty where none did."""
+
+
 class ResumingStream(Generic[C, E]):
     """A stream that outlives its connection and its receiver.
 
@@ -85,6 +96,8 @@ class ResumingStream(Generic[C, E]):
         """Empty where the stream goes on without knowing it, see `Stream.needs_received`."""
         self.resumed: list[str] = []
         """Why it had to be resumed, once for each time."""
+        self.regained: list[str] = []
+        """Why it had to be taken up on another connection, where its receiver had kept it."""
         self._caller = caller
         self._target = target
         self._message = message
@@ -92,6 +105,8 @@ class ResumingStream(Generic[C, E]):
         self._kept = kept
         self._token = ""
         self._current: OutgoingStream[C, E] | None = None
+        self._loss: _Loss | None = None
+        """What is to be mended first. It outlives a reader who is cancelled over it."""
         self._since = 0
         self._number = 0
         """Of the next chunk."""
@@ -103,16 +118,21 @@ class ResumingStream(Generic[C, E]):
     async def __anext__(self) -> C:
         while not self._closed:
             try:
-                if self._current is None:
+                if self._loss is not None:
+                    await self._resume(self._loss)
+                elif self._current is None:
                     self._current = await self._begin(self._message)
+                assert self._current is not None
                 chunk = await self._current.__anext__()
             except StopAsyncIteration:
                 self.end = self._current.end if self._current is not None else None
                 raise
-            except (ActorDied, ActorUnavailable, StreamBroken) as loss:
-                if not self._receiver_lost(loss):
+            except (ActorDied, ActorUnavailable, StreamBroken) as error:
+                if self._loss is not None or not self._receiver_lost(error):
                     raise
-                await self._resume(loss)
+                epoch = self._current.epoch if self._current is not None else ""
+                self._loss = _Loss(error, self._caller.clock.now(), epoch)
+                self._current = None
             else:
                 self._number += 1
                 if self._message.needs_received:
@@ -136,39 +156,45 @@ class ResumingStream(Generic[C, E]):
         """Whether the receiver itself is gone, and not something that it depends on."""
         return not loss.remote or loss.details.get("name") == self._target or _not_kept(loss)
 
-    async def _resume(self, loss: NoyauError) -> None:
-        """Go on after what was received. Raises ``loss`` where nobody can."""
-        lost_at = self._caller.clock.now()
-        lost, self._current = self._current, None
+    async def _resume(self, loss: _Loss) -> None:
+        """Go on after what was received. Raises the loss where nobody can."""
+        error = loss.error
         # An actor that is failed will not be back; one that was only lost will.
-        if isinstance(loss, ActorUnavailable):
+        if isinstance(error, ActorUnavailable):
             await self._caller.ready(self._target, self._until)
-        may_live = bool(self._token) and lost is not None and isinstance(loss, ActorDied)
+        may_live = bool(self._token and loss.epoch) and isinstance(error, ActorDied)
         attempt = 0
         while True:
-            entry = await self._caller.ready(self._target, self._until) if may_live else None
-            kept = entry is not None and lost is not None and entry.epoch == lost.epoch
-            message = self._message if kept else self._rest(loss, lost_at)
-            if message is None or lost_at >= self._until:
-                raise loss
+            kept = False
+            if may_live:
+                entry = await self._caller.ready(self._target, self._until)
+                kept = entry.epoch == loss.epoch
+            message = self._message if kept else self._rest(loss)
+            if message is None or loss.at >= self._until:
+                raise error
             # A link that is cut again and again must not become a busy loop.
-            await asyncio.sleep(RETRY.delay(min(attempt + len(self.resumed), 6)))
+            earlier = len(self.resumed) + len(self.regained)
+            await asyncio.sleep(RETRY.delay(min(attempt + earlier, 6)))
             try:
                 self._current = await self._begin(message, again=kept)
             except ActorDied:
                 attempt += 1
                 continue
-            if not kept:
+            self._loss = None
+            if kept:
+                self.regained.append(str(error))
+            else:
                 self._message, self._since = message, len(self.received)
-            self.resumed.append(str(loss))
+                self.resumed.append(str(error))
             return
 
-    def _rest(self, loss: NoyauError, lost_at: float) -> Stream[C, E] | None:
+    def _rest(self, loss: _Loss) -> Stream[C, E] | None:
         """The request for what was not received."""
-        if isinstance(loss, ActorUnavailable) and loss.refused:
+        error = loss.error
+        if isinstance(error, ActorUnavailable) and error.refused:
             return self._message
-        gap_ms = (self._caller.clock.now() - lost_at) * 1000
-        return self._message.resume_from(self.received[self._since :], loss, gap_ms)
+        gap_ms = (self._caller.clock.now() - loss.at) * 1000
+        return self._message.resume_from(self.received[self._since :], error, gap_ms)
 
     async def aclose(self) -> None:
         """Stop: the receiver is told to stop working on it."""

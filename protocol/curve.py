@@ -7,6 +7,10 @@ ZAP's (RFC 27) status 300, on which libzmq falls silent; 400 would say so.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import resource
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
@@ -32,7 +36,19 @@ _FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "it speaks no CURVE, or not to this server's key",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "it left before it had shown a key",
 }
-_WATCHED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_WATCHED = (
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+)
+MOST_CONNECTIONS = 4096
+"""From other machines, of one process. Strangers count until their handshake has taken too long."""
+SHARE_OF_FILES = 0.5
+"""Of the files that a process may have open: the rest is for its own sockets and files. Without one
+left, libzmq aborts the process at the next local connection."""
+CLOSED_S = 1.0
+"""How long nobody from other machines is listened to when they were too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,9 @@ class RemoteListener(ZmqListener):
     ) -> None:
         self._take = on_frame
         self._door = door
-        self._watch = _Watch(socket.get_monitor_socket(_WATCHED), loop, door)
+        self._most = most_connections()
+        self._shut: asyncio.TimerHandle | None = None
+        self._watch = _Watch(_monitor_of(socket), loop, door, self._too_many)
         super().__init__(socket, loop, endpoint, self._on_remote_frame)
 
     def _receive_peer(self) -> Peer:
@@ -142,27 +160,88 @@ class RemoteListener(ZmqListener):
             raise ActorDied("the peer is not from another machine")
         super().send(peer.connection, frame)
 
+    def _too_many(self, connections: int) -> None:
+        """Where there are too many, cut them all, and listen to nobody for a while: zmq cannot let
+        go of some. Who belongs here comes back, and finds what was kept for him."""
+        if connections <= self._most or self._shut is not None or self.closed:
+            return
+        self._door.turned_away(f"{connections} connections are more than {self._most}; all are cut")
+        self.socket.unbind(self.endpoint)
+        # Of those that an unbinding cuts zmq says nothing.
+        self._watch.connections = 0
+        self._shut = self.loop.call_later(CLOSED_S, self._open_again)
+
+    def _open_again(self) -> None:
+        self._shut = None
+        if self.closed:
+            return
+        try:
+            self.socket.bind(self.endpoint)
+        except zmq.ZMQError as error:
+            self._door.turned_away(f"cannot listen to anybody again: {error}")
+            self._shut = self.loop.call_later(CLOSED_S, self._open_again)
+
     def close(self) -> None:
         """See `Listener.close`."""
+        if self._shut is not None:
+            self._shut.cancel()
         if not self.closed:
             self.socket.disable_monitor()
             self._watch.close_socket()
         super().close()
 
 
+def most_connections() -> int:
+    """How many other machines may be connected to this process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MOST_CONNECTIONS, int(soft * SHARE_OF_FILES))
+
+
+def _monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Where a socket's events can be read. Without a bound: in a full queue zmq's I/O thread would
+    wait for this one, with the lock held that is needed to stop it."""
+    address = f"inproc://monitor.{id(socket)}"
+    socket.monitor(address, _WATCHED)
+    monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+    monitor.set(zmq.RCVHWM, 0)
+    monitor.connect(address)
+    return monitor
+
+
+def shuffle_routing_ids() -> None:
+    """Have the next ROUTER give its connections other names than any before it.
+
+    libzmq counts them up from a number of C's `rand`, which it seeds nowhere: of every process they
+    would be the same. A client may choose its own, also one of these; who could guess another's
+    would get what is sent to that one, or end the process by taking the next.
+    """
+    ctypes.CDLL(None).srand(secrets.randbits(32))
+
+
 class _Watch(DrainedSocket):
-    """Sees those who never show a key."""
+    """Sees who comes, who goes, and who never shows a key."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], loop: asyncio.AbstractEventLoop, door: Door
+        self,
+        socket: zmq.Socket[bytes],
+        loop: asyncio.AbstractEventLoop,
+        door: Door,
+        told: Callable[[int], None],
     ) -> None:
+        """``told`` is called with the number of connections when it grows."""
+        self.connections = 0
         self._door = door
+        self._told = told
         super().__init__(socket, loop)
 
     def _receive_one(self) -> int:
         """See `DrainedSocket._receive_one`."""
         event = zmq.utils.monitor.recv_monitor_message(self.socket, zmq.NOBLOCK)
-        why = _FAILED.get(event["event"])
-        if why is not None:
-            self._door.turned_away(why)
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self.connections += 1
+            self._told(self.connections)
+        elif event["event"] == zmq.EVENT_DISCONNECTED:
+            self.connections = max(0, self.connections - 1)
+        else:
+            self._door.turned_away(_FAILED[event["event"]])
         return 1

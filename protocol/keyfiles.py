@@ -6,10 +6,12 @@ whole, so that nobody reads half of one.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from protocol.errors import UnusableKey
@@ -85,10 +87,14 @@ def write_key_pair(path: Path, pair: KeyPair) -> None:
 def _written(path: Path, text: str) -> Path:
     """A new file beside ``path``, its owner's alone, with its content on the disk."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(name)  # noqa: PTH108 - it is a plain name here
+        raise
     return Path(name)
 
 
@@ -113,7 +119,7 @@ class AuthorizedKeys:
         self.problem = ""
         """Why nobody is let in, where the file cannot be read."""
         self._keys: dict[str, Authorized] = {}
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
 
     def role(self, key: str) -> Role | None:
         """What this key may do; None for one that may not come in."""
@@ -129,27 +135,52 @@ class AuthorizedKeys:
     def _look(self) -> None:
         try:
             stat = os.stat(self.path)  # noqa: PTH116 - for every message: a Path costs as much again
-            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            # With the time of the last change of anything, its owner and mode included.
+            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
             if seen == self._seen:
                 return
-            # Before it is read: what is written meanwhile shows as another change.
-            self._seen = seen
             self._keys = {one.key: one for one in self.read()}
-            self.problem = ""
+            # As it was before it was read: what was written meanwhile shows as another change.
+            self._seen, self.problem = seen, ""
         except FileNotFoundError:
             self._seen, self._keys, self.problem = None, {}, ""
         except (OSError, UnusableKey) as error:
-            self._keys, self.problem = {}, str(error)
+            # Looked at anew with the next message: what keeps it from being read may pass.
+            self._seen, self._keys, self.problem = None, {}, str(error)
 
     def read(self) -> list[Authorized]:
         """All of them, in the file's order. Raises `UnusableKey` for a broken file."""
         try:
-            text = self.path.read_text()
+            with self.path.open() as file:
+                mode = os.fstat(file.fileno()).st_mode
+                text = file.read()
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
             raise UnusableKey(f"{self.path} cannot be read: {error}") from None
+        if mode & 0o022:
+            raise UnusableKey(
+                f"others can write to {self.path}, and so let in whom they like: chmod 600 "
+                f"{self.path}"
+            )
         return list(parse_authorized(text, str(self.path)).values())
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[list[Authorized]]:
+        """The list, for whoever changes it: written when the block ends without an error. One after
+        the other. Raises `UnusableKey`."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise UnusableKey(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            keys = self.read()
+            yield keys
+            self.write(keys)
+        finally:
+            os.close(folder)
 
     def write(self, keys: Iterable[Authorized]) -> None:
         """Replace the list. Raises `UnusableKey`."""

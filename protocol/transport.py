@@ -15,6 +15,7 @@ from protocol.curve import (
     Zap,
     prepare_connecting,
     prepare_listening,
+    shuffle_routing_ids,
 )
 from protocol.drained import HARD_LIMIT_BYTES, LINGER_MS
 from protocol.endpoints import REMOTE
@@ -69,6 +70,8 @@ class ZmqTransport:
 
     def listen(self, endpoint: str, on_frame: OnFrame) -> Listener:
         """See `Transport.listen`."""
+        if _is_remote(endpoint):
+            shuffle_routing_ids()
         socket = self._socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.BACKLOG, 4096)

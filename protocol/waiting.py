@@ -28,4 +28,8 @@ def answer(future: asyncio.Future[R], value: R) -> None:
     wake, context = callbacks[0]
     future.remove_done_callback(wake)
     future.set_result(value)
-    context.run(wake, future)
+    try:
+        context.run(wake, future)
+    except RuntimeError:
+        # Somebody is at work in the waiter's own context.
+        future.get_loop().call_soon(wake, future, context=context)

@@ -10,7 +10,14 @@ from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
 from protocol.codec import Codec
 from protocol.envelope import NO_ID, NOTHING, Envelope, Kind
-from protocol.errors import ActorDied, Cancelled, NoyauError, Overloaded, ProtocolError
+from protocol.errors import (
+    ActorDied,
+    Cancelled,
+    NotAllowed,
+    NoyauError,
+    Overloaded,
+    ProtocolError,
+)
 from protocol.messages.base import Message
 from protocol.ports import Listener, Peer
 
@@ -68,7 +75,12 @@ class Outbox:
             log.warning("answer_not_sent", operation=operation, error=error.message)
 
     def error(self, peer: Peer, conversation: bytes, operation: str, error: NoyauError) -> None:
-        """Send an error, whatever is in it: it must not become silence."""
+        """Send an error, whatever is in it: it must not become silence. Who has a key that was
+        revoked is told that, and not what went wrong."""
+        try:
+            self._peers.check(peer)
+        except NotAllowed as revoked:
+            error = revoked
         self.send(peer, conversation, _ERROR, operation, error.to_body())
 
     def deliver(self, request: Request, kind: int, body: object, sequence: int) -> None:

@@ -69,13 +69,14 @@ class Resuming:
         self._open: dict[Name, Request] = {}
         self._ended: OrderedDict[Name, tuple[float, Request]] = OrderedDict()
 
-    def find(self, peer: Peer, operation: str, token: str) -> Request | None:
+    def find(self, peer: Peer, operation: str, token: str, now: float) -> Request | None:
         """The stream of this token. Raises `InvalidRequest` for one that could be guessed."""
         if len(token) < TOKEN_CHARACTERS:
             raise InvalidRequest(
                 f"a stream's idempotency_key is the secret by which it is resumed: it has "
                 f"{len(token)} characters, where {TOKEN_CHARACTERS} are the least"
             )
+        self._forget_old(now)
         name = _name(peer, operation, token)
         ended = self._ended.get(name)
         return self._open.get(name) if ended is None else ended[1]

@@ -8,6 +8,7 @@ conversation's key is (connection, message id): nobody can touch another's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Collection
 
 import structlog
@@ -90,6 +91,7 @@ class Server:
         self.idle = asyncio.Event()
         """Set while no conversation is open."""
         self.idle.set()
+        self._keys = keys
         self._table = handlers_of(owner)
         self._clock = clock
         self._codec = codec or Codec()
@@ -183,7 +185,9 @@ class Server:
         """See `protocol.ports.Door`: whoever is on the list of keys."""
         if self.peers.role(Remote(b"", key)) is not None:
             return True
-        self._note_refusal(code="stranger", error=f"the key {key} is not authorized", by=address)
+        problem = self._keys.problem if self._keys is not None else ""
+        why = problem or f"the key {key} is not authorized"
+        self._note_refusal(code="stranger", error=why[:MOST_LOGGED], by=address)
         return False
 
     def turned_away(self, why: str) -> None:
@@ -237,7 +241,9 @@ class Server:
     def _on_request(self, peer: Peer, envelope: Envelope) -> None:
         handler = self._find(peer, envelope)
         if envelope.idempotency_key and handler.shape is _STREAM:
-            kept = self._resuming.find(peer, envelope.operation, envelope.idempotency_key)
+            kept = self._resuming.find(
+                peer, envelope.operation, envelope.idempotency_key, self._clock.now()
+            )
             if kept is not None:
                 self._check_open(peer, envelope.id)
                 self._resume(kept, peer, envelope)
@@ -437,6 +443,10 @@ class Server:
         assert request.tail is not None
         assert request.outflow is not None
         assert request.credit is not None
+        if request.conversation.state is State.DONE and request.tail.end is None:
+            raise StreamBroken(
+                "that stream was taken back, or given up: resume it by what you have", not_kept=True
+            )
         parts = request.tail.since(envelope.sequence, request.outflow.next)
         if parts is None:
             self._stop(request, Step.DEATH, Cancelled("its reader needs more than is kept"))
@@ -452,8 +462,13 @@ class Server:
             if envelope.deadline_ms is not None:
                 deadline = self._clock.now() + envelope.deadline_ms / 1000
             self._file(request, deadline)
-        for part in parts:
-            self._deliver(request, part)
+        try:
+            for part in parts:
+                self._deliver(request, part)
+        except NoyauError as error:
+            # Whoever is told that gets nothing more.
+            self._stop(request, Step.DEATH, Cancelled("it could not be sent again"))
+            raise error
         request.outflow.credit(envelope.sequence + INITIAL_CREDIT)
         request.credit.set()
 
@@ -495,7 +510,9 @@ class Server:
             waits = request.outflow is not None and not request.outflow.open
             if waits and request.lost_at is None and request.conversation.state is State.OPEN:
                 assert request.outflow is not None
-                self._out.tell_sent(request, request.outflow.next)
+                with contextlib.suppress(NotAllowed):
+                    # Revoked in this moment: the next look sees it.
+                    self._out.tell_sent(request, request.outflow.next)
         if self._open:
             self._probe_later()
 

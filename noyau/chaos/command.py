@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -175,7 +176,7 @@ async def _one(run_folder: RunFolder, step: Step, delay_s: float, mib: int, as_j
     ):
         fault = await conductor.inject(step)
         if fault is None:
-            errors.print(f"[red]noyau:[/] {conductor.observed.skipped[0]}", soft_wrap=True)
+            errors.print(f"[red]noyau:[/] {escape(conductor.observed.skipped[0])}", soft_wrap=True)
             return EXIT_ERROR
         until = time.monotonic() + PATIENCE_S + step.seconds
         with _display(as_json) as live:

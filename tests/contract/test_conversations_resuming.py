@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
 import pytest
 
 from actors.kernel import serving
-from actors.kernel.resuming import KEPT_CHUNKS, Part, Tail
+from actors.kernel.handlers import handles
+from actors.kernel.resuming import KEPT_CHUNKS, KEPT_S, Part, Tail
+from protocol.client import ResumingStream
+from protocol.clock import ManualClock
 from protocol.conversation import INITIAL_CREDIT
 from protocol.envelope import Envelope, Kind
 from protocol.errors import InvalidRequest, StreamBroken, error_from_body
-from tests.support.messages import Count
-from tests.support.network import Network, Node, Wire
+from tests.support.messages import Count, Counted, Number
+from tests.support.network import ACTOR, Network, Node, Wire
 from tests.support.owners import Counter, Echo, Raising, soon
 from tests.support.waiting import eventually
 from tests.support.wirings import Wiring
@@ -216,3 +223,75 @@ def test_a_tail_holds_what_a_reader_can_lack() -> None:
     assert [part.body for part in kept] == list(range(oldest, 300))
     tail.end = Part(4, "end", 300)
     assert tail.since(299, 300) == [Part(3, 299, 299), Part(4, "end", 300)]
+
+
+class Slowly(Counter):
+    """Takes its time to let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    @handles(Count)
+    async def count(self, message: Count) -> AsyncGenerator[Number | Counted, None]:
+        try:
+            async with contextlib.aclosing(super().count(message)) as numbers:
+                async for number in numbers:
+                    yield number
+        finally:
+            await self.let_go.wait()
+
+
+async def test_a_stream_that_is_being_given_up_is_not_resumed_into_silence(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        owner = Slowly()
+        node = network.start(owner)
+        wire = network.wire(node)
+        id_ = ask(wire, 1000)
+        await read(wire, id_, INITIAL_CREDIT)
+        wire.send(Kind.CANCEL, Count.operation, id=id_)
+        await soon(owner.over.wait())
+        ask(wire, 1000, first=10)
+        error = await broken(wire)
+        assert isinstance(error, StreamBroken)
+        assert error.not_kept
+        owner.let_go.set()
+
+
+async def test_an_end_is_not_kept_longer_than_it_is_said_to_be(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Network(wiring) as network:
+        clock = ManualClock()
+        node = network.start(Echo(), clock=clock)
+        wire = network.wire(node)
+        await read(wire, ask(wire, 5), 5)
+        assert (await wire.next()).kind == END
+        clock.advance(KEPT_S + 0.1)
+        ask(wire, 5, first=2)
+        assert isinstance(await broken(wire), StreamBroken)
+
+
+async def test_a_reader_that_is_cancelled_while_it_comes_back_goes_on_where_it_stopped(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        node = network.start(Counter())
+        caller = await network.caller()
+        stream = ResumingStream(caller, ACTOR, Count(upto=200), 60, kept=True)
+        got = [(await anext(stream)).number for _ in range(20)]
+        (connection,) = caller._connections.values()
+        assert connection.link is not None
+        connection.link.close()
+        caller._link_lost(caller.directory.entries[ACTOR], "the cable was pulled")
+        while len(got) < 200:
+            # Polled, and cancelled more than once while it waits for the way back.
+            try:
+                got.append((await asyncio.wait_for(anext(stream), 0.05)).number)
+            except TimeoutError:
+                continue
+        assert got == list(range(200))
+        assert len(stream.regained) == 1
+        assert node.server.in_flight <= 1

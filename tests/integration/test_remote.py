@@ -15,15 +15,19 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from actors.kernel.handlers import handles
+from actors.kernel.serving import Server
 from noyau import Client, Query
+from protocol.clock import MonotonicClock
 from protocol.codec import Codec
-from protocol.curve import ClientCurve, new_key_pair
+from protocol.curve import ClientCurve, ServerCurve, new_key_pair
 from protocol.envelope import Envelope, Kind, new_id
-from protocol.errors import NotAllowed, NotRunning, error_from_body
-from protocol.keys import KeyPair
+from protocol.errors import NotAllowed, NotRunning, ToolFailed, error_from_body
+from protocol.keyfiles import AuthorizedKeys
+from protocol.keys import Authorized, KeyPair
 from protocol.lifecycle import ActorState
 from protocol.messages import OPERATIONS
-from protocol.messages.actor import Hello, Ping
+from protocol.messages.actor import Hello, Ping, Pong
 from protocol.messages.base import Event, Role
 from protocol.messages.memory import ListMemories
 from protocol.messages.supervisor import Drain, Restart, WatchEvents
@@ -161,7 +165,7 @@ async def test_an_answer_goes_on_over_a_new_connection_without_being_made_anew(
             if text.endswith((" 100 ", " 400 ")):
                 assert wires.cut() >= 2
         assert text == counted(800)
-        assert len(stream.resumed) == 2
+        assert (len(stream.regained), len(stream.resumed)) == (2, 0)
         assert stream.end is not None
         # Nobody else went on with it: what had been made was kept, and the rest of it given.
         assert stream.end.seams == []
@@ -413,8 +417,58 @@ async def test_a_revoked_key_hears_no_more_of_what_it_had_asked_for(
             here = asyncio.ensure_future(anext(seen))
             await local.ask(Restart(names=["tool_user"]))
             assert (await asyncio.wait_for(here, 20)).events
-        assert not heard.done()
+        # It heard nothing, or that its key was revoked.
         heard.cancel()
+        with pytest.raises((asyncio.CancelledError, NotAllowed)):
+            await heard
+
+
+async def test_a_revoked_key_is_not_told_what_went_wrong_either(tmp_path: Path) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.began = asyncio.Event()
+            self.go_on = asyncio.Event()
+
+        @handles(Ping)
+        async def ping(self, message: Ping) -> Pong:
+            self.began.set()
+            await self.go_on.wait()
+            raise ToolFailed("what is nobody else's business")
+
+    keys, own, server_key = AuthorizedKeys(tmp_path), new_key_pair(), new_key_pair()
+    keys.write([Authorized("a", own.public, Role.OPERATE)])
+    owner, codec = Owner(), Codec()
+    server = Server(owner, name="x", epoch="1", secret=b"s", clock=MonotonicClock(), keys=keys)
+    transport = ZmqTransport(
+        server=ServerCurve(server_key, server), client=ClientCurve(server_key.public, own)
+    )
+    endpoint = f"tcp://127.0.0.1:{free_ports()}"
+    server.attach_remote(transport.listen(endpoint, server.on_frame))
+    answers: asyncio.Queue[Envelope] = asyncio.Queue()
+    link = transport.connect(
+        endpoint, lambda frame: answers.put_nowait(codec.decode(frame)), lambda reason: None
+    )
+    link.send(codec.encode(Envelope(new_id(), Kind.REQUEST, "actor.ping", body={})))
+    await asyncio.wait_for(owner.began.wait(), 10)
+    keys.write([])
+    owner.go_on.set()
+    error = error_from_body((await asyncio.wait_for(answers.get(), 10)).body)
+    assert isinstance(error, NotAllowed)
+    assert "business" not in error.message
+    await server.stop()
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("keys", "new", "[/x]"), ("keys", "revoke", "[/x]"), ("--server", "tcp://[/x]:1", "status")],
+    ids=" ".join,
+)
+def test_what_looks_like_markup_is_told_as_it_is(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = noyau(*words, NOYAU_DATA__FOLDER=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path))
+    assert done.returncode in (1, 78)
+    assert "[/x]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- the address ----------------------------------------------------------------------------

@@ -149,6 +149,12 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "tcp://192.168.1.20:5570, tcp://[::1]:5570, or tcp://*:5570 for all of them",
         ),
         (
+            "remote.listen=tcp://lab:65530",
+            "each actor takes one of the ports above remote.listen, up to 65536, and there are "
+            "none above 65535",
+            "make its port 1 lower, at least",
+        ),
+        (
             "remote.listen=tcp://lab:0",
             "'tcp://lab:0' has no port that exists",
             "take one from 1 to 65535",

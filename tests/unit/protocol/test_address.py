@@ -59,6 +59,14 @@ def test_what_is_no_address_is_told_with_an_example(where: str, environ: dict[st
         find_address(where, server_key=A, environ=environ)
 
 
+def test_what_the_variable_names_is_never_a_folder_of_this_machine(
+    environ: dict[str, str],
+) -> None:
+    for named in ("192.168.1.20:5570", "/run/noyau", "lab"):
+        with pytest.raises(InvalidRequest, match="is no address"):
+            find_address(environ=environ | {"NOYAU_SERVER": named, "NOYAU_SERVER_KEY": A})
+
+
 def test_a_server_whose_key_is_not_known_is_not_spoken_to(environ: dict[str, str]) -> None:
     with pytest.raises(UnusableKey, match="noyau keys list"):
         find_address("tcp://lab:1", environ=environ)

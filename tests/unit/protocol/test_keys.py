@@ -108,6 +108,53 @@ def test_a_change_of_the_list_holds_for_the_next_question(tmp_path: Path) -> Non
     assert keys.role(A) is None
 
 
+def test_what_could_not_be_read_is_read_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = AuthorizedKeys(tmp_path)
+    keys.write([Authorized("x", A, Role.ASK)])
+    assert keys.role(A) is Role.ASK
+
+    def fails(path: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", fails)
+        assert keys.role(A) is None
+        assert "Permission denied" in keys.problem
+    assert keys.role(A) is Role.ASK
+    assert keys.problem == ""
+
+
+def test_a_list_that_others_can_write_lets_nobody_in(tmp_path: Path) -> None:
+    keys = AuthorizedKeys(tmp_path)
+    keys.write([Authorized("x", A, Role.ASK)])
+    keys.path.chmod(0o666)
+    assert keys.role(A) is None
+    assert "chmod 600" in keys.problem
+    # The owner mends it; nothing but its mode changes.
+    keys.path.chmod(0o600)
+    assert keys.role(A) is Role.ASK
+
+
+def test_who_changes_the_list_does_not_lose_what_another_wrote(tmp_path: Path) -> None:
+    keys = AuthorizedKeys(tmp_path / "keys")
+    with keys.changing() as listed:
+        listed.append(Authorized("x", A, Role.ASK))
+    with keys.changing() as listed:
+        assert [one.name for one in listed] == ["x"]
+        listed.append(Authorized("y", B, Role.ASK))
+
+    def change_in_vain() -> None:
+        with keys.changing() as listed:
+            listed.clear()
+            raise UnusableKey("it goes wrong")
+
+    with pytest.raises(UnusableKey):
+        change_in_vain()
+    assert [one.name for one in keys.read()] == ["x", "y"]
+
+
 # --- files ----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 
 import pytest
 
@@ -116,3 +116,17 @@ async def test_a_waiter_that_asks_again_and_again_goes_on_each_time() -> None:
 
     await from_the_loop(give_all)
     assert await task == 1000
+
+
+async def test_a_waiter_whose_context_is_in_use_goes_on_in_the_next_turn() -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    context = copy_context()
+
+    async def wait() -> int:
+        return await future
+
+    task = context.run(lambda: loop.create_task(wait(), context=context))
+    await asyncio.sleep(0)
+    loop.call_soon(answer, future, 5, context=context)
+    assert await asyncio.wait_for(task, 5) == 5
