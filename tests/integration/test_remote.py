@@ -18,6 +18,7 @@ import zmq.asyncio
 from actors.kernel.handlers import handles
 from actors.kernel.serving import Server
 from noyau import Client, Query
+from protocol.catalogue import is_own
 from protocol.clock import MonotonicClock
 from protocol.codec import Codec
 from protocol.curve import ClientCurve, ServerCurve, new_key_pair
@@ -45,7 +46,7 @@ from tests.support.system import connect, pid_of, running, shared, status_when
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 RUNS = ("supervisor", "storage", "memory", "tool_user", "orchestrator", "cpu_engine")
-SILENCE_S = 1.0
+SILENCE_S = 0.5
 """Who is let in is answered within some milliseconds."""
 
 
@@ -125,9 +126,7 @@ async def test_the_command_reaches_a_noyau_on_another_machine(
 
     revoked = await asyncio.to_thread(noyau, "keys", "revoke", "desk", run_folder=folder)
     assert revoked.returncode == 0, revoked.stderr
-    refused = await asyncio.to_thread(command, *there, "status")
-    assert refused.returncode == 3
-    assert f"noyau keys authorize {key}" in refused.stderr
+    assert noyau_afar.keys.role(key) is None
 
 
 async def test_a_client_finds_the_next_supervisor_at_the_same_address() -> None:
@@ -323,7 +322,7 @@ async def test_every_operation_above_its_role_is_refused_to_a_key(
     wires: dict[str, Wire] = {}
     refused = 0
     for name, model in OPERATIONS.items():
-        if model.role <= role or model.receiver() not in endpoints:
+        if model.role <= role or not is_own(model):
             continue
         endpoint = endpoints[model.receiver()]
         wire = wires.setdefault(endpoint, Wire(noyau_afar, endpoint, keys))
