@@ -23,7 +23,7 @@ from protocol.clock import Clock, MonotonicClock
 from protocol.codec import Codec
 from protocol.connection import Identity
 from protocol.endpoints import SUPERVISOR
-from protocol.envelope import Envelope, Kind, new_id
+from protocol.envelope import NOTHING, Envelope, Kind, new_id
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Ping, Pong
 from protocol.messages.base import Empty
@@ -104,9 +104,13 @@ class Wire:
         self.lost = asyncio.Event()
         self.link: Link = transport.connect(
             endpoint,
-            lambda frame: self._inbox.put_nowait(self._codec.decode(frame)),
+            self._on_frame,
             lambda reason: self.lost.set(),
         )
+
+    def _on_frame(self, frame: bytes) -> None:
+        if frame != NOTHING:
+            self._inbox.put_nowait(self._codec.decode(frame))
 
     def send(self, kind: Kind, operation: str, body: Any = None, **fields: Any) -> bytes:
         """Send one envelope; returns its id. ``fields`` are those of `Envelope`."""
