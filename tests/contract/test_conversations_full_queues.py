@@ -5,6 +5,7 @@ Between a `Caller` and a `Server`, over every transport.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.owners import (
     soon,
     start,
 )
+from tests.support.waiting import eventually
 from tests.support.wirings import Wiring
 
 REQUEST, REPLY, ERROR = Kind.REQUEST, Kind.REPLY, Kind.ERROR
@@ -127,3 +129,26 @@ async def test_the_reader_of_a_wire_is_told_of_its_loss(wiring: Wiring) -> None:
         await wire.before()
         await node.die()
         await soon(wire.lost.wait())
+
+
+async def test_a_client_that_floods_starves_no_other(wiring: Wiring) -> None:
+    async with Network(wiring) as network:
+        network.start(Echo())
+        flooder, quiet = await network.caller(), await network.caller()
+        made = 0
+
+        async def flood() -> None:
+            nonlocal made
+            while True:
+                made += 1
+                await flooder.ask(ACTOR, Say(text="again and again"), timeout_s=60)
+
+        # It never stops while the other one asks.
+        tasks = [start(flood()) for _ in range(500)]
+        await eventually(lambda: made >= 2000)
+        for number in range(50):
+            assert (await soon(quiet.ask(ACTOR, Say(text=str(number))))).text == str(number)
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

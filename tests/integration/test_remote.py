@@ -321,6 +321,7 @@ async def test_every_operation_above_its_role_is_refused_to_a_key(
     endpoints |= {"actor": endpoints["memory"], "engine": endpoints["cpu_engine"]}
     wires: dict[str, Wire] = {}
     refused = 0
+    counted_before = await refusals(noyau_afar)
     for name, model in OPERATIONS.items():
         if model.role <= role or not is_own(model):
             continue
@@ -335,6 +336,11 @@ async def test_every_operation_above_its_role_is_refused_to_a_key(
     assert refused >= {Role.OBSERVE: 28, Role.ASK: 17, Role.OPERATE: 11}[role]
     for wire in wires.values():
         wire.transport.close()
+    to_the_supervisor = [
+        one for one in OPERATIONS.values()
+        if is_own(one) and one.role > role and one.receiver() == "supervisor"
+    ]  # fmt: skip
+    assert await refusals(noyau_afar) == counted_before + len(to_the_supervisor)
 
 
 async def test_what_its_role_allows_a_key_does(noyau_afar: RemoteSystem) -> None:
