@@ -7,13 +7,13 @@ is. `Drive`, `Read` and `Flow` are this file's own messages, a model of what add
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from pydantic import Field
 
 from actors.kernel import Actor, handles
 from benchmarks.asking import ask_many
-from protocol.blobs import Blob
+from protocol.blobs import OWN_PART_BYTES, Blob
 from protocol.messages.actor import Ping
 from protocol.messages.base import Ask, Message, Role, Stream
 
@@ -47,7 +47,13 @@ class Read(Ask[Driven], operation="echo.read", role=Role.ASK):
 
 
 class Piece(Message):
-    """A chunk of the stream."""
+    """A chunk of a stream."""
+
+    payload: bytes
+
+
+class LargePiece(Message):
+    """A chunk that travels beside its frame."""
 
     payload: Blob
 
@@ -58,6 +64,13 @@ class Flowed(Message):
 
 class Flow(Stream[Piece, Flowed], operation="echo.flow", role=Role.ASK):
     """A stream of so many chunks, as fast as its reader's credit lets it."""
+
+    chunks: int = Field(ge=1)
+    chunk_bytes: int = Field(ge=0)
+
+
+class FlowOfBlobs(Stream[LargePiece, Flowed], operation="echo.flow_of_blobs", role=Role.ASK):
+    """The same of large ones."""
 
     chunks: int = Field(ge=1)
     chunk_bytes: int = Field(ge=0)
@@ -80,19 +93,35 @@ class Echo(Actor):
     @handles(Read)
     async def read(self, message: Read) -> Driven:
         """From the request to the stream's end."""
-        order = Flow(chunks=message.chunks, chunk_bytes=message.chunk_bytes)
         received = 0
         began = time.perf_counter()
-        async for piece in await self.caller.stream(message.target, order):
+        async for piece in await self._flow(message):
             received += len(piece.payload)
         seconds = time.perf_counter() - began
         assert received == message.chunks * message.chunk_bytes
         return Driven(seconds=seconds)
 
+    async def _flow(self, order: Read) -> AsyncIterator[Piece | LargePiece]:
+        target, chunks, size = order.target, order.chunks, order.chunk_bytes
+        if size >= OWN_PART_BYTES:
+            blobs = FlowOfBlobs(chunks=chunks, chunk_bytes=size)
+            return await self.caller.stream(target, blobs)
+        return await self.caller.stream(target, Flow(chunks=chunks, chunk_bytes=size))
+
     @handles(Flow)
     async def flow(self, message: Flow) -> AsyncGenerator[Piece | Flowed, None]:
         """The same payload in each chunk."""
-        payload = Blob(bytes(message.chunk_bytes))
+        payload = bytes(message.chunk_bytes)
         for _ in range(message.chunks):
             yield Piece(payload=payload)
+        yield Flowed()
+
+    @handles(FlowOfBlobs)
+    async def flow_of_blobs(
+        self, message: FlowOfBlobs
+    ) -> AsyncGenerator[LargePiece | Flowed, None]:
+        """The same of blobs."""
+        payload = Blob(bytes(message.chunk_bytes))
+        for _ in range(message.chunks):
+            yield LargePiece(payload=payload)
         yield Flowed()
