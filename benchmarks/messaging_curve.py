@@ -17,7 +17,7 @@ from benchmarks.harness import Figure, Options, System, alternate, median_ratio,
 from protocol.address import Address
 from protocol.client import Client
 from protocol.curve import ClientCurve, new_key_pair
-from protocol.keyfiles import AuthorizedKeys, server_key_pair
+from protocol.keyfiles import SERVER_FOLDER, AuthorizedKeys, server_key_pair
 from protocol.keys import Authorized
 from protocol.messages.actor import Ping
 from protocol.messages.base import Role
@@ -57,7 +57,7 @@ def listening() -> str:
 
 def remote_client(system: System, endpoint: str) -> Client:
     """A client of it with a key that is let in."""
-    keys = AuthorizedKeys(system.data_folder / "keys")
+    keys = AuthorizedKeys(system.data_folder / SERVER_FOLDER)
     own = new_key_pair()
     keys.write([Authorized("benchmark", own.public, Role.OPERATE)])
     server = server_key_pair(keys.path.parent, new_key_pair).public

@@ -10,8 +10,9 @@ from pydantic import Field, field_validator
 from configs.checks import MAX_PORT
 from configs.fields import RELOADS, LocalPath, Section, default_data_folder, wrong
 from configs.profiles import WantedProfile
-from protocol.endpoints import xdg_run_folder
+from protocol.endpoints import HOST, REMOTE, xdg_run_folder
 from protocol.errors import NotAllowed
+from protocol.keyfiles import SERVER_FOLDER
 
 
 class RunSettings(Section):
@@ -25,7 +26,7 @@ class RunSettings(Section):
     )
 
 
-_ADDRESS = re.compile(r"tcp://([A-Za-z0-9_.-]+|\*|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}")
+_ADDRESS = re.compile(rf"{REMOTE}({HOST}|\*):[0-9]{{1,5}}")
 
 
 class DataSettings(Section):
@@ -50,7 +51,7 @@ class DataSettings(Section):
     @property
     def keys_folder(self) -> Path:
         """This noyau's own key, and the list of those that may come in from other machines."""
-        return self.folder / "keys"
+        return self.folder / SERVER_FOLDER
 
     def output_path(self, name: str) -> Path:
         """What an actor or a library in it prints, as JSON lines: the supervisor writes them, and

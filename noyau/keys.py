@@ -18,15 +18,13 @@ from protocol.endpoints import SERVER_KEY_VARIABLE, SERVER_VARIABLE
 from protocol.errors import NotFound, NoyauError, UnusableKey
 from protocol.keyfiles import (
     DEFAULT_NAME,
+    SERVER_FOLDER,
     AuthorizedKeys,
     client_key_path,
     server_key_pair,
     write_key_pair,
 )
 from protocol.keys import Authorized, parse_key, parse_name, parse_role
-
-KEYS = "keys"
-"""The folder of the server's keys in its data folder."""
 
 keys = typer.Typer(
     help="Keys for using noyau from another machine, and the list of those that may.\n\n"
@@ -176,4 +174,4 @@ async def _revoke(
 async def _listed(
     run_folder: Path | None, config: Path | None, assignments: list[str]
 ) -> AuthorizedKeys:
-    return AuthorizedKeys(await data_folder(run_folder, config, assignments) / KEYS)
+    return AuthorizedKeys(await data_folder(run_folder, config, assignments) / SERVER_FOLDER)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from protocol.curve import ClientCurve
 from protocol.endpoints import (
+    HOST,
     KEY_VARIABLE,
     REMOTE,
     SERVER_KEY_VARIABLE,
@@ -22,7 +23,7 @@ from protocol.errors import InvalidRequest, NotRunning, UnusableKey
 from protocol.keyfiles import DEFAULT_NAME, client_key_path, read_key_pair
 from protocol.keys import parse_key
 
-_SERVER = re.compile(r"tcp://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}")
+_SERVER = re.compile(rf"{REMOTE}({HOST}):[0-9]{{1,5}}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ KEY_VARIABLE = "NOYAU_KEY"
 """The name, or the file, of the client's own key."""
 CLIENT_VARIABLES = (SERVER_VARIABLE, SERVER_KEY_VARIABLE, KEY_VARIABLE)
 REMOTE = "tcp://"
+HOST = r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]"
+"""A name or an address, as a regular expression; IPv6 in brackets."""
 SAME_HOST = "tcp://*:"
 """In a directory that is read from another machine: at the host that this was asked of."""
 

@@ -19,6 +19,8 @@ from protocol.keys import Authorized, KeyPair, dump_authorized, parse_authorized
 from protocol.messages.base import Role
 
 SUFFIX = ".key"
+SERVER_FOLDER = "keys"
+"""In a noyau's data folder: its own key, and the list of those that may come in."""
 DEFAULT_NAME = "default"
 """The client's key that is taken where none is named."""
 
@@ -126,11 +128,6 @@ class AuthorizedKeys:
         self._look()
         found = self._keys.get(key)
         return None if found is None else found.role
-
-    def name(self, key: str) -> str:
-        """What this key is called, or its first digits."""
-        found = self._keys.get(key)
-        return key[:8] if found is None else found.name
 
     def _look(self) -> None:
         try:

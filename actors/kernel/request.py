@@ -12,6 +12,7 @@ from protocol.context import CallContext
 from protocol.conversation import ASK, STREAM, Conversation, Outflow
 from protocol.envelope import Envelope
 from protocol.errors import NoyauError
+from protocol.messages.base import Operation
 from protocol.ports import Peer
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class Request:
             self.conversation = _ASKED
         else:
             self.conversation = Conversation(STREAM if handler.shape is _STREAM else ASK)
+
+    def arguments(self, message: Operation) -> tuple[object, ...]:
+        """What its handler is called with."""
+        return (message, self) if self.handler.takes_request else (message,)
 
 
 @dataclass(slots=True)

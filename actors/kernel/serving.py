@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -19,7 +19,8 @@ from actors.kernel.hooks import Hooks
 from actors.kernel.outbox import Outbox
 from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
-from actors.kernel.resuming import KEPT_S, Part, Resuming
+from actors.kernel.resuming import KEPT_S
+from actors.kernel.streaming import Streams
 from actors.kernel.throttle import Throttle
 from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
@@ -43,7 +44,7 @@ from protocol.errors import (
 from protocol.keyfiles import AuthorizedKeys
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Counters, Hello
-from protocol.messages.base import Message, Operation, Stream
+from protocol.messages.base import Operation
 from protocol.ports import Listener, Peer, Remote
 from protocol.timers import Timers
 
@@ -57,10 +58,8 @@ MOST_LOGGED = 500
 # An enum's member is looked up anew, slowly, wherever it is named; these are for every frame. Plain
 # numbers where they go out: packing a member takes three times as long.
 _REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
-_CHUNK, _END, _ERROR = Kind.CHUNK.value, Kind.END.value, Kind.ERROR.value
 _READY = ActorState.READY
 _PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
-_OPEN = State.OPEN
 
 log = structlog.get_logger("kernel")
 
@@ -104,7 +103,7 @@ class Server:
         self._timers = Timers(clock, self._loop)
         self._open: dict[tuple[Peer, bytes], Request] = {}
         self._per_peer: dict[Peer, int] = {}
-        self._resuming = Resuming()
+        self._streams = Streams(self._out, clock)
         self._throttle = Throttle()
         self._probing = False
         self._closed = False
@@ -240,18 +239,11 @@ class Server:
 
     def _on_request(self, peer: Peer, envelope: Envelope) -> None:
         handler = self._find(peer, envelope)
-        if envelope.idempotency_key and handler.shape is _STREAM:
-            kept = self._resuming.find(
-                peer, envelope.operation, envelope.idempotency_key, self._clock.now()
-            )
+        if handler.shape is _STREAM:
+            kept = self._streams.kept(peer, envelope)
             if kept is not None:
-                self._check_open(peer, envelope.id)
                 self._resume(kept, peer, envelope)
                 return
-            if envelope.sequence:
-                raise StreamBroken(
-                    "that stream is not kept any more: resume it by what you have", not_kept=True
-                )
         state = self._state()
         if state is not _READY and not handler.always:
             raise ActorUnavailable(f"{self.name} is {state.value}", name=self.name, refused=True)
@@ -269,8 +261,8 @@ class Server:
         if handler.shape is _PLAIN:
             self._answer_plainly(request, message)
         else:
-            if envelope.idempotency_key and handler.shape is _STREAM:
-                self._resuming.began(request, envelope.idempotency_key)
+            if handler.shape is _STREAM:
+                self._streams.began(request, envelope.idempotency_key)
             self._begin(request, message)
 
     def _check_open(self, peer: Peer, conversation: bytes) -> None:
@@ -348,7 +340,7 @@ class Server:
             if request.verdict is not None:
                 raise request.verdict
             if request.handler.shape is _STREAM:
-                await self._stream(request, message)
+                await self._streams.run(request, message)
             else:
                 await self._reply(request, message)
         except NoyauError as raised:
@@ -362,99 +354,28 @@ class Server:
         self._finish(request)
         self._count(request, message, error)
 
-    def _arguments(self, request: Request, message: Operation) -> tuple[object, ...]:
-        return (message, request) if request.handler.takes_request else (message,)
-
     async def _reply(self, request: Request, message: Operation) -> None:
-        reply = await request.handler.call(*self._arguments(request, message))
+        reply = await request.handler.call(*request.arguments(message))
         request.conversation.table.next(request.conversation.state, Step.REPLY)
         self._out.answer(request, _REPLY, reply)
         # Only now: a reply that cannot be packed leaves the conversation open for its error.
         request.conversation.take(Step.REPLY)
 
-    async def _stream(self, request: Request, message: Operation) -> None:
-        outflow = request.outflow
-        assert outflow is not None
-        assert isinstance(message, Stream)
-        end_type = message.end_type()
-        chunks: AsyncGenerator[Message, None] = request.handler.call(
-            *self._arguments(request, message)
-        )
-        try:
-            async for chunk in chunks:
-                if isinstance(chunk, end_type):
-                    self._send_end(request, chunk)
-                    return
-                if not outflow.open:
-                    await self._credit(request, outflow)
-                self._send_chunk(request, outflow, chunk)
-        finally:
-            # Now, not when the collector finds it: whatever it holds must be let go.
-            await chunks.aclose()
-        raise InternalError(f"{request.operation} stopped without saying how it ended")
-
-    async def _credit(self, request: Request, outflow: Outflow) -> None:
-        """Wait until one more chunk may be sent."""
-        assert request.credit is not None
-        while not outflow.open:
-            request.credit.clear()
-            await request.credit.wait()
-
-    def _send_chunk(self, request: Request, outflow: Outflow, chunk: Message) -> None:
-        if request.conversation.state is not _OPEN:
-            request.conversation.take(Step.CHUNK)
-        number = outflow.number()
-        if request.tail is None:
-            self._out.deliver(request, _CHUNK, chunk, number)
-        else:
-            part = Part(_CHUNK, chunk, number)
-            request.tail.add(part)
-            self._deliver(request, part)
-
-    def _send_end(self, request: Request, end: Message) -> None:
-        assert request.outflow is not None
-        request.conversation.table.next(request.conversation.state, Step.END)
-        part = Part(_END, end, request.outflow.next)
-        if request.tail is not None:
-            request.tail.end = part
-        self._deliver(request, part)
-        request.conversation.take(Step.END)
-
-    def _deliver(self, request: Request, part: Part) -> None:
-        if request.lost_at is not None:
-            return
-        try:
-            self._out.deliver(request, *part)
-        except Cancelled:
-            if request.tail is None:
-                raise
-            request.lost_at = self._clock.now()
-
     def _finish(self, request: Request) -> None:
         if not self._unfile(request):
             return
-        if request.token:
-            self._resuming.ended(request, self._clock.now())
+        self._streams.ended(request)
         if not self._open:
             self.idle.set()
 
     def _resume(self, request: Request, peer: Peer, envelope: Envelope) -> None:
         """Go on with a stream on another connection."""
-        assert request.tail is not None
-        assert request.outflow is not None
-        assert request.credit is not None
-        if request.conversation.state is State.DONE and request.tail.end is None:
-            raise StreamBroken(
-                "that stream was taken back, or given up: resume it by what you have", not_kept=True
-            )
-        parts = request.tail.since(envelope.sequence, request.outflow.next)
-        if parts is None:
+        self._check_open(peer, envelope.id)
+        try:
+            parts = self._streams.rest_of(request, envelope.sequence)
+        except StreamBroken:
             self._stop(request, Step.DEATH, Cancelled("its reader needs more than is kept"))
-            raise StreamBroken(
-                f"chunk {envelope.sequence} is not kept any more, of {request.outflow.next} that "
-                "were sent: resume it by what you have",
-                not_kept=True,
-            )
+            raise
         open_ = self._unfile(request)
         request.peer, request.id, request.lost_at = peer, envelope.id, None
         if open_:
@@ -463,14 +384,11 @@ class Server:
                 deadline = self._clock.now() + envelope.deadline_ms / 1000
             self._file(request, deadline)
         try:
-            for part in parts:
-                self._deliver(request, part)
-        except NoyauError as error:
+            self._streams.send_again(request, parts, envelope.sequence)
+        except NoyauError:
             # Whoever is told that gets nothing more.
             self._stop(request, Step.DEATH, Cancelled("it could not be sent again"))
-            raise error
-        request.outflow.credit(envelope.sequence + INITIAL_CREDIT)
-        request.credit.set()
+            raise
 
     # --- the ways a conversation is ended from outside ---------------------------------------
 
@@ -566,8 +484,7 @@ class Server:
 
     def _send_error(self, request: Request, error: NoyauError) -> None:
         if request.conversation.state is State.OPEN and not isinstance(error, Cancelled):
-            if request.tail is not None:
-                request.tail.end = Part(_ERROR, error.to_body(), 0)
+            self._streams.failed(request, error)
             self._out.error(request.peer, request.id, request.operation, error)
 
     def _count(self, request: Request, message: Operation, error: NoyauError | None) -> None:

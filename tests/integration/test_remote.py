@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -219,36 +219,23 @@ def options_of(server_key: str, keys: KeyPair) -> dict[str, bytes]:
     }
 
 
-async def test_a_stranger_is_answered_nothing_and_counted(noyau_afar: RemoteSystem) -> None:
-    before = await refusals(noyau_afar)
-    await silence(noyau_afar.endpoint, **options_of(noyau_afar.server_key, new_key_pair()))
-    assert await refusals(noyau_afar) == before + 1
+STRANGERS: dict[str, Callable[[RemoteSystem, KeyPair], dict[str, bytes]]] = {
+    "whose key is unknown": lambda it, known: options_of(it.server_key, new_key_pair()),
+    "who speaks in clear": lambda it, known: {},
+    "who takes it for another server": lambda it, known: options_of(new_key_pair().public, known),
+    "who chooses his routing id": lambda it, known: {
+        "ROUTING_ID": b"somebody", **options_of(it.server_key, known),
+    },
+}  # fmt: skip
 
 
-async def test_who_speaks_in_clear_is_answered_nothing_and_counted(
-    noyau_afar: RemoteSystem,
+@pytest.mark.parametrize("who", STRANGERS)
+async def test_a_stranger_is_answered_nothing_and_counted(
+    noyau_afar: RemoteSystem, who: str
 ) -> None:
+    known = noyau_afar.authorize("laptop", Role.OPERATE)
     before = await refusals(noyau_afar)
-    await silence(noyau_afar.endpoint)
-    assert await refusals(noyau_afar) == before + 1
-
-
-async def test_who_takes_it_for_another_server_is_answered_nothing_and_counted(
-    noyau_afar: RemoteSystem,
-) -> None:
-    keys = noyau_afar.authorize("laptop", Role.OPERATE)
-    before = await refusals(noyau_afar)
-    await silence(noyau_afar.endpoint, **options_of(new_key_pair().public, keys))
-    assert await refusals(noyau_afar) == before + 1
-
-
-async def test_who_chooses_his_routing_id_is_answered_nothing_and_counted(
-    noyau_afar: RemoteSystem,
-) -> None:
-    keys = noyau_afar.authorize("laptop", Role.OPERATE)
-    before = await refusals(noyau_afar)
-    options = options_of(noyau_afar.server_key, keys)
-    await silence(noyau_afar.endpoint, ROUTING_ID=b"somebody", **options)
+    await silence(noyau_afar.endpoint, **STRANGERS[who](noyau_afar, known))
     assert await refusals(noyau_afar) == before + 1
 
 

@@ -13,7 +13,7 @@ from typing import Self
 from protocol.address import Address
 from protocol.client import Client
 from protocol.curve import ClientCurve, new_key_pair
-from protocol.keyfiles import AuthorizedKeys, server_key_pair
+from protocol.keyfiles import SERVER_FOLDER, AuthorizedKeys, server_key_pair
 from protocol.keys import Authorized, KeyPair
 from protocol.messages.base import Role
 from tests.support.system import System, running
@@ -50,7 +50,7 @@ class RemoteSystem:
     @property
     def keys(self) -> AuthorizedKeys:
         """Its list of keys."""
-        return AuthorizedKeys(self.system.data_folder / "keys")
+        return AuthorizedKeys(self.system.data_folder / SERVER_FOLDER)
 
     @property
     def server_key(self) -> str:
