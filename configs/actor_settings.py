@@ -87,11 +87,14 @@ class EngineSettings(Section):
         description="Of the backend `simulated`: seconds for each token. Unset: 0.01 as a GPU, "
         "0.05 as a CPU, the speeds of a small model on a fast and on a slow machine.",
     )
-    simulated_failure: Literal["none", "fail", "stall", "die", "garble", "slow"] = Field(
+    simulated_failure: Literal[
+        "none", "fail", "stall", "die", "garble", "slow", "out_of_memory", "nan"
+    ] = Field(
         "none",
         description="Of the backend `simulated`: what happens after "
         "`simulated_failure_after_tokens`: an error, silence for ever, SIGKILL of the process, "
-        "garbage from there on, or a tenth of the speed. none: it works.",
+        "garbage from there on, a tenth of the speed, the error of a device without memory, or "
+        "that of numbers that are none. none: it works.",
     )
     simulated_failure_after_tokens: int = Field(
         20,

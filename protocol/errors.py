@@ -19,12 +19,17 @@
     │   ├── NotRunning             no supervisor answers in the run folder
     │   ├── ActorUnavailable       the actor is starting, draining or failed
     │   ├── ActorDied              the actor died while it worked on the request
-    │   └── Overloaded             a queue is full; `retry_after_s` says when to come back
+    │   ├── Overloaded             a queue is full; `retry_after_s` says when to come back
+    │   ├── CircuitOpen            it failed again and again; `retry_after_s` says when it is tried
+    │   └── WouldBeDegraded        it could be answered, but not as well as was asked for
     ├── DeadlineExceeded       the time the caller gave is over
     ├── Cancelled              the caller, or someone for him, took the request back
     ├── StreamBroken           a chunk is missing from a stream
     ├── OutcomeUnknown         an outside effect may or may not have happened
     ├── EngineFailed           the model's engine could not generate
+    │   ├── EngineStalled          it did not get on, and was given up
+    │   ├── EngineOutOfMemory      the device has no memory for it
+    │   └── EngineGarbage          what it makes is no text, or its numbers are none (NaN)
     ├── ToolFailed             a tool raised, crashed, or went over one of its limits
     ├── AssetError             a model file or other asset cannot be had
     │   ├── AssetUnavailable       no source could deliver it
@@ -193,6 +198,19 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class CircuitOpen(Unavailable):
+    """It failed so often that it is not tried for a while. ``details["retry_after_s"]``."""
+
+    code = "circuit_open"
+
+
+class WouldBeDegraded(Unavailable):
+    """The answer would be made in a way worse than the device profile promises, and whoever asks
+    wants none of that kind. ``details["missing"]``: what it would lack."""
+
+    code = "would_be_degraded"
+
+
 class DeadlineExceeded(NoyauError):
     """The time the caller gave is over."""
 
@@ -228,6 +246,24 @@ class EngineFailed(NoyauError):
 
     code = "engine_failed"
     retryable = True
+
+
+class EngineStalled(EngineFailed):
+    """The engine did not get on within the time of what it does; whoever asked gave it up."""
+
+    code = "engine_stalled"
+
+
+class EngineOutOfMemory(EngineFailed):
+    """The device has no memory left for this."""
+
+    code = "engine_out_of_memory"
+
+
+class EngineGarbage(EngineFailed):
+    """What the engine makes is no text, or it computes with numbers that are none."""
+
+    code = "engine_garbage"
 
 
 class ToolFailed(NoyauError):

@@ -13,11 +13,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from actors.engine.accelerators import require_gpu, require_profile
 from actors.engine.backends import Backend, Loaded, Outcome, Piece, Prefill, Task, make_backend
 from actors.engine.courier import Courier, Mailbox
+from actors.engine.formats import check_format
+from actors.engine.misbehaving import Misbehaving
 from actors.engine.model_file import check_size
 from actors.kernel import Actor, Surroundings, handles
 from configs.actor_settings import EngineSettings
@@ -29,7 +31,16 @@ from protocol.errors import (
     Overloaded,
     UnusableModel,
 )
-from protocol.messages.engine import CountTokens, Generate, Generated, TokenCounts, Tokens
+from protocol.messages.base import Empty
+from protocol.messages.engine import (
+    CountTokens,
+    Generate,
+    Generated,
+    Misbehave,
+    Stage,
+    TokenCounts,
+    Tokens,
+)
 from protocol.messages.storage import Located, Provide
 
 FETCH_S = 24 * 3600.0
@@ -51,6 +62,11 @@ class Engine(Actor):
         self._courier = Courier(asyncio.get_running_loop())
         self._running: set[Generation] = set()
         self._slot_freed = asyncio.Event()
+        self._misbehaving = Misbehaving()
+        if self._options.backend == SIMULATED:
+            self._misbehaving.order(
+                self._options.simulated_failure, self._options.simulated_failure_after_tokens, 0
+            )
         self._model = ""
         self._loaded = Loaded("", 0)
         self._backend: Backend | None = None
@@ -104,10 +120,14 @@ class Engine(Actor):
 
     @handles(Generate)
     async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
-        """Stream one answer, or the rest of one."""
+        """Stream one answer, or the rest of one. Raises `InvalidRequest` for a format that cannot
+        be kept to."""
+        check_format(message.format)
         await self._wait_for_slot()
-        task = Task(message.messages, message.sampling, message.begun, message.json_schema)
-        generation = Generation(task, self._courier, self.progressed)
+        task = Task(
+            message.messages, message.sampling, message.begun, message.format, message.logprobs
+        )
+        generation = Generation(task, self._courier, self._misbehaving, self.progressed)
         self._running.add(generation)
         self._show_load()
         assert self._backend is not None
@@ -115,9 +135,16 @@ class Engine(Actor):
             generation.start(self._threads, self._backend)
             async for item in generation.items():
                 if isinstance(item, Piece):
-                    yield Tokens(text=item.text, tokens=item.tokens, count=item.count)
+                    yield Tokens(
+                        text=item.text, tokens=item.tokens, count=item.count,
+                        logprobs=list(item.logprobs),
+                    )  # fmt: skip
                 elif isinstance(item, Outcome):
                     yield self._generated(item)
+                elif item.waits or 0 < item.done < item.total:
+                    # Not of a prompt that is read in one go: its first text says as much.
+                    what: Literal["waiting", "reading"] = "waiting" if item.waits else "reading"
+                    yield Tokens(count=0, stage=Stage(what=what, done=item.done, total=item.total))
         finally:
             generation.stop()
             generation.when_over(lambda: self._over(generation))
@@ -145,6 +172,15 @@ class Engine(Actor):
         self._slot_freed.set()
         self._show_load()
 
+    @handles(Misbehave)
+    def misbehave(self, message: Misbehave) -> Empty:
+        """See `Misbehave`. Raises `NotAllowed` unless the settings allow it."""
+        if self._options.backend != SIMULATED:
+            self.incarnation.settings.chaos.check()
+        self.log.warning("misbehaves", how=message.how, after_tokens=message.after_tokens)
+        self._misbehaving.order(message.how, message.after_tokens, message.answers)
+        return Empty()
+
     def _show_load(self) -> None:
         busy = len(self._running)
         if busy:
@@ -166,14 +202,24 @@ class Engine(Actor):
             prefill_ms=outcome.prefill_ms,
             decode_ms=outcome.decode_ms,
             tokens_per_s=outcome.completion_tokens / seconds if seconds > 0 else 0.0,
+            cached_tokens=outcome.cached_tokens,
+            drafted_tokens=outcome.drafted_tokens,
+            accepted_tokens=outcome.accepted_tokens,
         )
 
 
 class Generation:
     """One generation: a thread at one end, the event loop at the other."""
 
-    def __init__(self, task: Task, courier: Courier, progressed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        courier: Courier,
+        misbehaving: Misbehaving,
+        progressed: Callable[[int], None],
+    ) -> None:
         self._task = task
+        self._misbehaving = misbehaving
         self._progressed = progressed
         self._courier = courier
         self._mailbox: Mailbox[Item] = Mailbox(courier)
@@ -198,7 +244,9 @@ class Generation:
     def _run(self, backend: Backend) -> None:
         """In the thread."""
         try:
-            outcome = backend.generate(self._task, self._emit)
+            begun = self._task.begun
+            emit = self._misbehaving.between(self._task, begun.count if begun else 0, self._emit)
+            outcome = backend.generate(self._task, emit)
             if outcome is not None:
                 self._mailbox.post(outcome, urgent=True)
         except NoyauError as error:
@@ -227,6 +275,8 @@ class Generation:
             taken = await self._mailbox.take()
             while taken:
                 item = taken.popleft()
+                if isinstance(item, Prefill) and taken and isinstance(taken[0], Prefill):
+                    continue
                 while isinstance(item, Piece) and taken and isinstance(taken[0], Piece):
                     item = _joined(item, cast(Piece, taken.popleft()))
                 if isinstance(item, NoyauError):
@@ -250,6 +300,7 @@ def _joined(first: Piece, second: Piece) -> Piece:
         first.text + second.text,
         [*first.tokens, *second.tokens] if known else [],
         first.count + second.count,
+        first.logprobs + second.logprobs,
     )
 
 

@@ -39,7 +39,14 @@ from protocol.errors import (
     Overloaded,
     StreamBroken,
 )
-from protocol.messages.engine import ChatMessage, CountTokens, Generate, Generated, Sampling
+from protocol.messages.engine import (
+    ChatMessage,
+    CountTokens,
+    Format,
+    Generate,
+    Generated,
+    Sampling,
+)
 from protocol.messages.orchestrator import Text
 from protocol.messages.supervisor import DirectoryEntry
 
@@ -167,7 +174,7 @@ class Engines:
         tried once.
         """
         sampling = Sampling(max_tokens=FILLED_TOKENS, temperature=0)
-        step = Generate(messages=list(turns), sampling=sampling, json_schema=schema)
+        step = Generate(messages=list(turns), sampling=sampling, format=Format(json_schema=schema))
         pieces: list[str] = []
         async with self._slot(until), self._quarantined() as stay:
             if accepted.suspect:

@@ -11,7 +11,7 @@ from protocol.envelope import new_id
 from protocol.errors import ActorDied, NoyauError
 from protocol.lifecycle import Profile
 from protocol.messages.base import Message, Role, Stream
-from protocol.messages.engine import ChatMessage
+from protocol.messages.engine import NAME, ChatMessage, Format, FunctionCall, TokenLogprob
 
 
 class Seam(Message):
@@ -34,6 +34,10 @@ class Text(Message):
     """How many tokens this is."""
     seam: Seam | None = None
     """Set on the first piece after a seam."""
+    logprobs: list[TokenLogprob] = Field(default_factory=list)
+    """Of these tokens, where they were asked for."""
+    is_call: bool = False
+    """It is a part of a function call and not to be shown: `Answered.calls` has it whole."""
 
 
 class Begun(Message):
@@ -66,6 +70,29 @@ class EngineUse(Message):
     tokens_per_s: float
 
 
+class Failover(Message):
+    """An engine that should have made the answer, or more of it, and did not."""
+
+    engine: str
+    """``NAME.EPOCH``; or ``NAME`` where it was not asked."""
+    code: str
+    """Of the error by which it was lost; ``circuit_open`` or ``busy`` where it was passed over."""
+    reason: str
+    position: int
+    """Characters of the answer that there were."""
+
+
+class Usage(Message):
+    """What was computed, in tokens."""
+
+    prompt_tokens: int = 0
+    """Of the question with all that was put before it."""
+    completion_tokens: int = 0
+    """Of the answer."""
+    cached_tokens: int = 0
+    """Of the prompt's, those that the engine had read before."""
+
+
 class MemoryUse(Message):
     """A memory that was put into the prompt."""
 
@@ -91,7 +118,9 @@ class Answered(Message):
     """The query's, as the client chose it."""
     query: str
     """What the logs of every process call ``correlation``, in hex."""
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "calls", "repetition"]
+    """``calls``: the model wants functions called; ``repetition``: it had begun to say the same
+    over and over."""
     profile: Profile
     """The device profile, which says what may be expected of an answer here."""
     engines: list[EngineUse]
@@ -103,6 +132,17 @@ class Answered(Message):
     first_token_ms: float | None
     """From the query's arrival at this incarnation; None when there was no text to add."""
     total_ms: float
+    engine: str = ""
+    """``NAME.EPOCH`` of the one that ended it; empty where no model was asked."""
+    device: str = ""
+    """What that one computed on."""
+    expert: str = ""
+    """Whose answer it is, where one was asked for and there."""
+    failovers: list[Failover] = Field(default_factory=list)
+    """The engines that were lost or passed over, in their order."""
+    usage: Usage = Usage()
+    calls: list[FunctionCall] = Field(default_factory=list)
+    """The functions that the model wants called."""
     conversation: str = ""
     """The one it belongs to; of a new one, this is how its id is learnt."""
     memories: list[MemoryUse] = Field(default_factory=list)
@@ -115,6 +155,15 @@ class Answered(Message):
     """What the answer was made without, and why."""
     degraded: bool = False
     """Made in a way worse than the device profile promises: something was missing."""
+
+
+class Function(Message):
+    """A function that the client can run."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+    """JSON Schema of its arguments."""
 
 
 class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.ASK):
@@ -132,11 +181,36 @@ class Query(Stream[Text, Answered], operation="orchestrator.query", role=Role.AS
     """Whether a tool that the question is surely meant for may answer it."""
     explain: bool = False
     """Whether the prompt is told with the answer."""
+    fail_if_degraded: bool = False
+    """Whether an answer that would be made in a way worse than the device profile promises is
+    refused instead (`WouldBeDegraded`), also where that turns out in the middle of it."""
+    user: str = Field(default="", max_length=256)
+    """Whom a client asks for, where it asks for several: they get their turns one by one."""
+    expert: str = Field(default="", max_length=64)
+    """One of those in the settings; where it is not there, the answer is made without and says
+    so."""
+    model: str = Field(default="", max_length=1024)
+    """One of those that the engines' settings name; empty is their first."""
+    keep_alive_s: float | None = Field(default=None, ge=0, le=2_592_000, allow_inf_nan=False)
+    """Seconds that the model stays loaded after this; None is what the settings say."""
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     temperature: float | None = Field(default=None, ge=0, le=5, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=0, le=1_000_000)
+    min_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    repeat_penalty: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     stop: list[str] = Field(default_factory=list, max_length=16)
+    format: Format | None = None
+    """What the answer must look like."""
+    functions: list[Function] = Field(default_factory=list, max_length=128)
+    """What the client can run for the model; their calls come in `Answered.calls`."""
+    function_choice: str = Field(default="auto", max_length=64)
+    """``auto``, ``none``, ``required``, or the name of the one that must be called."""
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    """Tell how likely each token was, and so many others."""
     begun: Begun | None = None
     """Set by the client library when it asks the next incarnation to go on."""
 

@@ -20,7 +20,13 @@ from actors.engine.backends.llama_cpp import LlamaCpp, _gpus
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
 from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest, MissingHardware
-from protocol.messages.engine import ChatMessage, Continuation, Sampling
+from protocol.messages.engine import (
+    ChatMessage,
+    Continuation,
+    Format,
+    FunctionCall,
+    Sampling,
+)
 from tests.support.model import model_path
 
 MODEL = "the real one"
@@ -465,7 +471,7 @@ SCHEMA = {
 def test_under_a_json_schema_the_answer_is_json_that_fits(bench: Bench) -> None:
     pieces: list[str] = []
     question = [ChatMessage(role="user", content="Which colour has the sky? Answer in JSON.")]
-    task = Task(question, Sampling(max_tokens=60, temperature=0), json_schema=SCHEMA)
+    task = Task(question, Sampling(max_tokens=60, temperature=0), format=Format(json_schema=SCHEMA))
     outcome = bench.backend.generate(
         task, lambda item: pieces.append(item.text) if isinstance(item, Piece) else None
     )
@@ -473,3 +479,103 @@ def test_under_a_json_schema_the_answer_is_json_that_fits(bench: Bench) -> None:
     assert outcome.finish_reason == "stop"
     value = json.loads("".join(pieces))
     assert value in ({}, {"colour": "red"}, {"colour": "blue"})
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 12},
+        "age": {"type": "integer", "minimum": 1, "maximum": 99},
+        "tags": {"type": "array", "items": {"enum": ["tall", "old"]}, "minItems": 2, "maxItems": 2},
+    },
+    "required": ["name", "age", "tags"],
+    "additionalProperties": False,
+}
+
+
+def describe(begun: Continuation | None = None) -> Task:
+    task = ask("Describe a person as JSON.", 120, begun)
+    task.format = Format(json_schema=PERSON)
+    return task
+
+
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9])
+def test_json_that_was_cut_goes_on_within_its_schema(bench: Bench, share: float) -> None:
+    """Also where the engine that goes on knows no more than the text."""
+    whole = generate(bench, describe())
+    value = json.loads(whole.text)
+    assert value.keys() == {"name", "age", "tags"}
+    cut = Continuation(text="".join(p.text for p in whole.pieces[: int(len(whole.pieces) * share)]))
+    rest = generate(bench, describe(cut))
+    assert rest.done.finish_reason == "stop"
+    value = json.loads(cut.text + rest.text)
+    assert value.keys() == {"name", "age", "tags"}
+    assert len(value["tags"]) == 2
+
+
+# --- what else is asked of a generation -----------------------------------------------------
+
+
+def test_each_token_says_how_likely_it_was_where_that_is_asked(bench: Bench) -> None:
+    task = ask(COUNT, 6)
+    task.logprobs = 2
+    told = [one for piece in generate(bench, task).pieces for one in piece.logprobs]
+    assert len(told) == 6
+    for one in told:
+        assert one.logprob <= 0
+        assert len(one.top) == 2
+        assert one.top[0].logprob >= one.top[1].logprob
+    assert not any(piece.logprobs for piece in generate(bench, ask(COUNT, 6)).pieces)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"top_k": 1}, {"min_p": 1}, {"top_p": 0.01}, {"temperature": 0}],
+    ids=["top_k", "min_p", "top_p", "temperature"],
+)
+def test_settings_that_leave_one_token_make_it_greedy(
+    bench: Bench, setting: dict[str, float]
+) -> None:
+    greedy = generate(bench, ask(PARIS, 12)).text
+    more: dict[str, object] = {"temperature": 1.5, "seed": 3, **setting}
+    assert generate(bench, ask(PARIS, 12, None, **more)).text == greedy
+
+
+def test_the_same_seed_gives_the_same_text(bench: Bench) -> None:
+    runs = [generate(bench, ask(PARIS, 12, temperature=1.2, seed=11)).text for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_what_is_raised_over_a_piece_ends_the_generation_and_is_raised(bench: Bench) -> None:
+    def emit(item: Prefill | Piece) -> None:
+        if isinstance(item, Piece):
+            raise EngineFailed("told so")
+
+    with pytest.raises(EngineFailed, match="told so"):
+        bench.backend.generate(ask(COUNT, 6), emit)
+    assert generate(bench, ask(COUNT, 2)).done.completion_tokens == 2
+
+
+def test_a_turn_with_a_functions_call_and_its_result_is_read(bench: Bench) -> None:
+    call = FunctionCall(id="1", name="weather", arguments='{"place": "Paris"}')
+    turns = [
+        ChatMessage(role="user", content="What is the weather in Paris?"),
+        ChatMessage(role="assistant", calls=[call]),
+        ChatMessage(role="tool", content="It rains.", call_id="1"),
+    ]
+    run = Run(Task(turns, Sampling(max_tokens=4, temperature=0)))
+    run.outcome = bench.backend.generate(run.task, run.emit)
+    assert run.done.prompt_tokens > len(bench.tokens("What is the weather in Paris? It rains."))
+
+
+def test_a_backend_that_was_unloaded_has_given_its_memory_back(bench: Bench) -> None:
+    fresh = BENCHES[bench.backend.name]()
+    generate(fresh, ask(COUNT, 2))
+    done = threading.Event()
+
+    def unload() -> None:
+        fresh.backend.unload()
+        done.set()
+
+    threading.Thread(target=unload, daemon=True).start()
+    assert done.wait(30)

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 from configs.actor_settings import EngineSettings
 from protocol.errors import InvalidSettings, MissingDependency
-from protocol.messages.engine import ChatMessage, Continuation, Sampling
+from protocol.messages.engine import ChatMessage, Continuation, Format, Sampling, TokenLogprob
 
 BACKENDS = {
     "llama_cpp": "actors.engine.backends.llama_cpp:LlamaCpp",
@@ -26,6 +26,8 @@ class Prefill:
 
     done: int
     total: int
+    waits: bool = False
+    """Nothing of it was begun yet: the prompts of others are read first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Piece:
     tokens: list[int]
     """Their ids, or none where the backend could not tell them all."""
     count: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of each token, where the task asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class Outcome:
     completion_tokens: int
     prefill_ms: float
     decode_ms: float
+    cached_tokens: int = 0
+    """Of the prompt's, those that were not read again."""
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """By speculative decoding: see `protocol.messages.engine.Generated`."""
 
 
 @dataclass(slots=True)
@@ -56,8 +65,10 @@ class Task:
     messages: Sequence[ChatMessage]
     sampling: Sampling
     begun: Continuation | None = None
-    json_schema: dict[str, Any] | None = None
-    """What the answer must fit, where it is to be JSON."""
+    format: Format | None = None
+    """What the answer must look like. It was checked: see `actors.engine.formats`."""
+    logprobs: int | None = None
+    """How many likely tokens are to be told with each that comes; None: not even its own."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -92,8 +103,14 @@ class Backend(Protocol):
         """Load the model file; blocks. ``model`` identifies it (its sha256): token ids of a
         continuation are used only when they belong to the same one. Called once.
 
-        Raises `EngineFailed` when the file cannot be loaded.
+        Raises `EngineFailed` when the file cannot be loaded, `EngineOutOfMemory` where that is why.
         """
+        ...
+
+    def unload(self) -> None:
+        """Give the model's memory back; blocks. Called at most once, after the last generation, and
+        nothing is called after it. May hang where the library does: the caller waits for so long
+        only, and ends the process then."""
         ...
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -104,8 +121,13 @@ class Backend(Protocol):
         """Generate; blocks and calls ``emit`` from this thread. Returns None when cancelled,
         at the latest after one token or one prefill batch.
 
+        What ``task.begun`` holds is gone on with: no token of it comes again, none is left out, and
+        under a format the answer as a whole fits it.
+
         Raises `InvalidRequest` (prompt too long: ``prompt_tokens`` and ``context_tokens`` in the
-        details) and `EngineFailed`.
+        details; a format that it does not know), `EngineFailed`, `EngineOutOfMemory`, and
+        `EngineGarbage` when its numbers are none (NaN). What ``emit`` raises ends the generation
+        and is raised.
         """
         ...
 

@@ -22,12 +22,20 @@ import xllamacpp
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
 from actors.engine.backends.prompts import PromptTurns
 from configs.actor_settings import EngineSettings
-from protocol.errors import EngineFailed, InvalidRequest, MissingHardware, NoyauError
-from protocol.messages.engine import ChatMessage, Continuation
+from protocol.errors import (
+    EngineFailed,
+    EngineGarbage,
+    EngineOutOfMemory,
+    InvalidRequest,
+    MissingHardware,
+    NoyauError,
+)
+from protocol.messages.engine import Alternative, ChatMessage, Continuation, TokenLogprob
 
 HTTP_TIMEOUT_S = 60.0
 """For rendering a template and tokenising: milliseconds, unless the machine is swamped."""
 
+NO_NUMBERS = "llama.cpp computes with numbers that are none (NaN)"
 ALL_LAYERS = 999
 """More than any model has; llama.cpp takes it for all of them."""
 
@@ -72,18 +80,25 @@ class LlamaCpp:
         params.n_gpu_layers = ALL_LAYERS if options.device == "gpu" else 0
         params.verbosity = -1
         params.api_keys = [self._key]
+        # What a model thinks is a part of what it says, and a part that a continuation needs.
+        params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
         # The first real request warms it up as well, and a restart must not wait for it.
         params.warmup = False
         try:
             self._server = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:
-            raise EngineFailed(f"{path} cannot be loaded: {error}", path=str(path)) from None
+            failed = _failed(str(error))
+            raise type(failed)(f"{path} cannot be loaded: {error}", path=str(path)) from None
         where = urlsplit(self._server.listening_address)
         self._address = (where.hostname or "127.0.0.1", where.port or 0)
         self._model = model
         self._turns = PromptTurns(options.batch_tokens)
         self._context_tokens = options.context_tokens // options.slots
         return Loaded(path.stem, self._context_tokens)
+
+    def unload(self) -> None:
+        """See `Backend.unload`. It is destroyed with the last reference to it."""
+        self._server = None
 
     # --- prompts --------------------------------------------------------------------------
 
@@ -127,8 +142,7 @@ class LlamaCpp:
         return [int(token) for token in answer["tokens"]]
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
-        rendered = self._post("/apply-template", {"messages": turns})["prompt"]
+        rendered = self._post("/apply-template", {"messages": chat_turns(messages)})["prompt"]
         return self._tokenize(rendered, special=True)
 
     def _begun(self, begun: Continuation | None) -> list[int]:
@@ -159,14 +173,41 @@ class LlamaCpp:
         turn = object()
         reader = _Reader(task, emit, lambda: self._turns.over(turn))
         try:
-            if not self._turns.wait(turn, len(prompt), lambda: not task.cancelled.is_set()):
+            if not self._turns.wait(
+                turn, len(prompt), lambda: not task.cancelled.is_set(),
+                lambda: emit(Prefill(0, len(prompt), waits=True)),
+            ):  # fmt: skip
                 return None
-            self._server.handle_completions(_request(task, prompt, left), reader.take)
+            self._call(task, prompt, left, reader)
         except (RuntimeError, ValueError) as error:
-            raise EngineFailed(f"llama.cpp failed: {error}") from None
+            raise _failed(str(error)) from None
         finally:
             self._turns.over(turn)
         return reader.outcome(len(prompt))
+
+    def _call(self, task: Task, prompt: list[int], left: int, reader: _Reader) -> None:
+        within = task.format is not None and task.begun is not None and task.begun.text
+        if not within:
+            self._server.handle_completions(_request(task, left) | {"prompt": prompt}, reader.take)
+            return
+        # What is begun has to be taken into account by the grammar too, which llama.cpp does for
+        # the last turn of a chat alone, and for schemas alone.
+        assert task.format is not None
+        assert task.begun is not None
+        if task.format.json_schema is None:
+            raise EngineFailed("llama.cpp cannot go on within a grammar")
+        turns = [*chat_turns(task.messages), {"role": "assistant", "content": task.begun.text}]
+        request = _request(task, left) | {"messages": turns}
+        request["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"schema": request.pop("json_schema")},
+        }
+        if task.logprobs is None:
+            request.pop("logprobs")
+            request.pop("post_sampling_probs")
+        else:
+            request |= {"logprobs": True, "top_logprobs": task.logprobs}
+        self._server.handle_chat_completions(request, reader.take)
 
 
 def _gpus() -> list[str]:
@@ -176,28 +217,51 @@ def _gpus() -> list[str]:
     return [str(one["name"]) for one in xllamacpp.get_device_info() if one["type"] in wanted]
 
 
-def _request(task: Task, prompt: list[int], max_tokens: int) -> dict[str, Any]:
+def chat_turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """The turns as OpenAI's API has them."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.calls:
+            turn["tool_calls"] = [
+                {"id": call.id, "type": "function",
+                 "function": {"name": call.name, "arguments": call.arguments}}
+                for call in message.calls
+            ]  # fmt: skip
+        if message.call_id:
+            turn["tool_call_id"] = message.call_id
+        turns.append(turn)
+    return turns
+
+
+def _request(task: Task, max_tokens: int) -> dict[str, Any]:
     sampling = task.sampling
     request: dict[str, Any] = {
-        "prompt": prompt,
         "max_tokens": max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repeat_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
         "stop": list(sampling.stop),
         "stream": True,
         "return_progress": True,
         # Brings the id of each token along. Of the probabilities after sampling, as those before it
         # are a softmax over the whole vocabulary: about 6 % slower with four answers at once
         # (two runs of each).
-        "logprobs": 1,
-        "post_sampling_probs": True,
+        "logprobs": max(1, task.logprobs or 0),
+        "post_sampling_probs": task.logprobs is None,
         # And how many tokens there have been so far: proves that all ids came along.
         "timings_per_token": True,
     }
     if sampling.seed is not None:
         request["seed"] = sampling.seed
-    if task.json_schema is not None:
-        request["json_schema"] = task.json_schema
+    if task.format is not None and task.format.json_schema is not None:
+        request["json_schema"] = task.format.json_schema
+    if task.format is not None and task.format.grammar:
+        request["grammar"] = task.format.grammar
     return request
 
 
@@ -215,6 +279,8 @@ class _Reader:
         self._timings: dict[str, Any] = {}
         self._ids: list[int] = []
         """Of the tokens since the last piece."""
+        self._logprobs: list[TokenLogprob] = []
+        """Of the same, where they are asked for."""
         self._told = 0
         """How many tokens the pieces so far have."""
 
@@ -222,6 +288,8 @@ class _Reader:
         """One chunk; True asks llama.cpp to stop."""
         try:
             self._take(chunk)
+        except NoyauError as error:
+            self._error = error
         except Exception as error:  # noqa: BLE001 - see the class: it is raised after the call
             self._error = EngineFailed(f"llama.cpp sent what is not understood: {error!r}")
         return self._error is not None or self._task.cancelled.is_set()
@@ -241,8 +309,14 @@ class _Reader:
         for choice in chunk["choices"]:
             named = (choice.get("logprobs") or {}).get("content") or []
             self._ids += [int(part["id"]) for part in named]
-            if choice["text"]:
-                self._emit(self._piece(choice["text"]))
+            if any(part.get("prob", 0.0) is None for part in named):
+                raise EngineGarbage(NO_NUMBERS)
+            if self._task.logprobs is not None:
+                self._logprobs += [_logprob(part, self._task.logprobs) for part in named]
+            # As a completion, or as a turn of a chat.
+            text = choice["text"] if "text" in choice else choice["delta"].get("content")
+            if text:
+                self._emit(self._piece(text))
             if choice["finish_reason"] is not None:
                 self._finish = "length" if choice["finish_reason"] == "length" else "stop"
 
@@ -251,9 +325,9 @@ class _Reader:
         # stop string, each is named in an empty chunk of its own; but of the tokens that make one
         # character together only the last is. Then no ids are better than wrong ones.
         so_far = int(self._timings.get("predicted_n", 0))
-        count, ids = so_far - self._told, self._ids
-        self._told, self._ids = so_far, []
-        return Piece(text, ids if len(ids) == count else [], max(1, count))
+        count, ids, logprobs = so_far - self._told, self._ids, self._logprobs
+        self._told, self._ids, self._logprobs = so_far, [], []
+        return Piece(text, ids if len(ids) == count else [], max(1, count), tuple(logprobs))
 
     def outcome(self, prompt_tokens: int) -> Outcome | None:
         """After the call: how it ended. Raises what went wrong in it."""
@@ -270,7 +344,23 @@ class _Reader:
             int(times.get("predicted_n", 0)),
             float(times.get("prompt_ms", 0.0)),
             float(times.get("predicted_ms", 0.0)),
+            int(times.get("cache_n", 0)),
+            int(times.get("draft_n", 0)),
+            int(times.get("draft_n_accepted", 0)),
         )
+
+
+def _logprob(part: dict[str, Any], others: int) -> TokenLogprob:
+    """Raises `EngineGarbage` for one that is no number: then the model's weights or the device's
+    memory are broken."""
+    if part.get("logprob") is None:
+        raise EngineGarbage(NO_NUMBERS)
+    top = part.get("top_logprobs") or []
+    return TokenLogprob(
+        text=str(part["token"]), logprob=float(part["logprob"]),
+        top=[Alternative(text=str(one["token"]), logprob=float(one["logprob"]))
+             for one in top[:others]],
+    )  # fmt: skip
 
 
 def _too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
@@ -284,10 +374,18 @@ def _too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
 def _error(error: Any) -> NoyauError:
     """llama.cpp's error as one of ours."""
     if not isinstance(error, dict):
-        return EngineFailed(f"llama.cpp failed: {error!r:.300}")
+        return _failed(f"{error!r:.300}")
     if error.get("type") == "exceed_context_size_error":
         return _too_long(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
     text = str(error.get("message", error))
     if error.get("type") == "invalid_request_error" or error.get("code") == 400:
         return InvalidRequest(f"llama.cpp refuses the request: {text}")
-    return EngineFailed(f"llama.cpp failed: {text}")
+    return _failed(text)
+
+
+_NO_MEMORY = ("out of memory", "failed to allocate", "cudamalloc", "bad_alloc")
+
+
+def _failed(text: str) -> EngineFailed:
+    no_memory = any(sign in text.lower() for sign in _NO_MEMORY)
+    return (EngineOutOfMemory if no_memory else EngineFailed)(f"llama.cpp failed: {text}")

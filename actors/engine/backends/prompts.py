@@ -57,9 +57,15 @@ class PromptTurns:
         self._order = PromptOrder(batch_tokens)
         self._changed = threading.Condition()
 
-    def wait(self, key: Hashable, tokens: int, wanted: Callable[[], bool]) -> bool:
+    def wait(
+        self,
+        key: Hashable,
+        tokens: int,
+        wanted: Callable[[], bool],
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Return when it is its turn; or False when it is not ``wanted`` any more. Then, and when
-        it has been read, call `over`."""
+        it has been read, call `over`. ``on_waiting`` is called now and then as long as it waits."""
         with self._changed:
             self._order.come(key, tokens)
             while wanted():
@@ -67,6 +73,7 @@ class PromptTurns:
                     # The next one of its kind may fit beside it.
                     self._changed.notify_all()
                     return True
+                on_waiting()
                 self._changed.wait(LOOK_S)
             return False
 

@@ -1,4 +1,4 @@
-"""An engine that is no model: words at a steady pace, and failures to order.
+"""An engine that is no model: words at a steady pace.
 
 For tests, and for showing what happens when a GPU fails. It keeps the contract of every backend:
 the same prompt gives the same text, and a continued answer is exactly what the uninterrupted one
@@ -7,19 +7,22 @@ would have been. Whatever it makes is marked as simulated.
 
 from __future__ import annotations
 
-import os
+import json
+import math
 import re
-import signal
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
+from actors.engine.backends.example import example
 from actors.engine.backends.stops import StopStrings
 from configs.actor_settings import EngineSettings
-from protocol.errors import EngineFailed, InvalidRequest
+from protocol.errors import InvalidRequest
+from protocol.messages.engine import Alternative, Format, TokenLogprob
 
 _COMMONEST = """
 the a one of and to in is that it for was on are as with they at be this have from or had by but
@@ -37,8 +40,8 @@ ENDS_AFTER_TOKENS = 1000
 """An answer without another limit is about this long."""
 PREFILL_SPEEDUP = 10
 """Reading a prompt is so many times faster than writing: a model's usual order of magnitude."""
-SLOWDOWN = 10
-GARBAGE = "\N{REPLACEMENT CHARACTER}\N{ZERO WIDTH JOINER}"
+LIKELY = 0.5
+"""How likely each of its tokens is; the other half belongs to the next word of the list."""
 
 _VOCABULARY = [f" {word}" for word in WORDS]
 _IDS = {word: number for number, word in enumerate(_VOCABULARY)}
@@ -87,6 +90,9 @@ class Simulated:
         self._context_tokens = options.context_tokens // options.slots
         self._model = model
         return Loaded("simulated", self._context_tokens)
+
+    def unload(self) -> None:
+        """See `Backend.unload`; there is nothing to unload."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """See `Backend.count`."""
@@ -144,22 +150,20 @@ class Simulated:
         self, task: Task, question: list[int], begun: list[int], left: int, emit: Emit
     ) -> tuple[Literal["stop", "length"], int] | None:
         """Returns how it ended and how many tokens were made; None when cancelled."""
-        if task.json_schema is not None:
-            # The shortest JSON there is; what it lacks, whoever asked finds out.
-            emit(Piece("{}", [], 1))
-            return "stop", 1
+        if task.format is not None:
+            return self._write_json(task, task.format, emit)
         seed = zlib.crc32(repr(question).encode())
         stops = StopStrings(task.sampling.stop)
         for made in range(left):
             position = len(begun) + made
             if position >= ENDS_AFTER_TOKENS:
                 return "stop", made
-            if not self._pause(task, position):
+            if not self._pause(task):
                 return None
             text, ids = self._token(seed, position)
             piece = stops.add(text, ids)
             if piece is not None:
-                emit(piece)
+                emit(_with_logprobs(piece, task.logprobs))
             if stops.found:
                 return "stop", made + 1
         rest = stops.rest()
@@ -167,30 +171,41 @@ class Simulated:
             emit(rest)
         return "length", left
 
+    def _write_json(
+        self, task: Task, format_: Format, emit: Emit
+    ) -> tuple[Literal["stop", "length"], int] | None:
+        """A value that fits the schema, letter by letter."""
+        if format_.json_schema is None:
+            raise InvalidRequest("the simulated engine knows no grammars, JSON schemas alone")
+        whole = json.dumps(example(format_.json_schema))
+        begun = task.begun.text if task.begun is not None else ""
+        rest = whole.removeprefix(begun) if whole.startswith(begun) else ""
+        for made, letter in enumerate(rest):
+            if made >= task.sampling.max_tokens - len(begun):
+                return "length", made
+            if not self._pause(task):
+                return None
+            emit(_with_logprobs(Piece(letter, tokenize(letter), 1), task.logprobs))
+        return "stop", len(rest)
+
     def _token(self, seed: int, position: int) -> tuple[str, list[int]]:
-        if self._failing(position) == "garble":
-            return GARBAGE, []
         one = zlib.crc32(f"{seed} {position}".encode()) % len(_VOCABULARY)
         return _VOCABULARY[one], [one]
 
-    # --- failing --------------------------------------------------------------------------
+    def _pause(self, task: Task) -> bool:
+        """Take the time of one token; whether it was not cancelled."""
+        return not task.cancelled.wait(self._token_s)
 
-    def _failing(self, position: int) -> str:
-        options = self._options
-        reached = position >= options.simulated_failure_after_tokens
-        return options.simulated_failure if reached else "none"
 
-    def _pause(self, task: Task, position: int) -> bool:
-        """Take the time of one token, or fail as ordered; whether it was not cancelled."""
-        failure = self._failing(position)
-        # Whoever goes on behind that token has survived it.
-        if position == self._options.simulated_failure_after_tokens:
-            if failure == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if failure == "fail":
-                raise EngineFailed("the simulated engine failed, as it was told to")
-        if failure == "stall":
-            task.cancelled.wait()
-            return False
-        slowed = SLOWDOWN if failure == "slow" else 1
-        return not task.cancelled.wait(self._token_s * slowed)
+def _with_logprobs(piece: Piece, others: int | None) -> Piece:
+    if others is None:
+        return piece
+    told = []
+    for one in piece.tokens:
+        other = _VOCABULARY[(one + 1) % len(_VOCABULARY)]
+        words = [detokenize([one]), other][:others]
+        top = [Alternative(text=word, logprob=math.log(LIKELY)) for word in words]
+        told.append(
+            TokenLogprob(text=detokenize([one]), logprob=math.log(LIKELY), top=top)
+        )  # fmt: skip
+    return replace(piece, logprobs=tuple(told))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from actors.engine.backends import Emit, Outcome, Piece, Prefill, Task
-from actors.engine.backends.llama_cpp import _error, _Reader, _request
-from protocol.errors import EngineFailed, InvalidRequest
+from actors.engine.backends.llama_cpp import _error, _failed, _Reader, _request
+from protocol.errors import EngineFailed, EngineGarbage, EngineOutOfMemory, InvalidRequest
 from protocol.messages.engine import ChatMessage, Sampling
 
 TIMINGS = {
@@ -56,9 +56,10 @@ def chunk(text: str, token: int, so_far: int, finish: str | None = None) -> dict
 class Listener:
     """A reader and all that it told."""
 
-    def __init__(self, emit: Emit | None = None) -> None:
+    def __init__(self, emit: Emit | None = None, logprobs: int | None = None) -> None:
         self.told: list[Prefill | Piece] = []
-        self.task = Task([ChatMessage(role="user", content="Hi")], Sampling())
+        question = [ChatMessage(role="user", content="Hi")]
+        self.task = Task(question, Sampling(), logprobs=logprobs)
         self.read = 0
         """How often it was said that the prompt is read."""
         self.reader = _Reader(self.task, emit or self.told.append, self._on_read)
@@ -269,16 +270,48 @@ def test_the_first_thing_that_went_wrong_is_what_is_raised() -> None:
 
 def test_the_request_asks_for_ids_and_for_the_count_that_proves_them() -> None:
     task = Task([], Sampling(temperature=0, top_p=0.5, stop=["\n"]))
-    assert _request(task, [1, 2], 7) == {
-        "prompt": [1, 2], "max_tokens": 7, "temperature": 0, "top_p": 0.5, "stop": ["\n"],
+    assert _request(task, 7) == {
+        "max_tokens": 7, "temperature": 0, "top_p": 0.5, "top_k": 40, "min_p": 0.05,
+        "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": ["\n"],
         "stream": True, "return_progress": True, "logprobs": 1, "post_sampling_probs": True,
         "timings_per_token": True,
     }  # fmt: skip
 
 
+def test_probabilities_that_were_asked_for_are_those_before_the_sampling() -> None:
+    request = _request(Task([], Sampling(), logprobs=5), 7)
+    assert (request["logprobs"], request["post_sampling_probs"]) == (5, False)
+
+
+@pytest.mark.parametrize("part", [{"id": 1, "token": "a", "prob": None},
+                                  {"id": 1, "token": "a", "logprob": None}])  # fmt: skip
+def test_a_probability_that_is_no_number_is_garbage(part: dict[str, object]) -> None:
+    listener = Listener(logprobs=0)
+    listener.take({"choices": [{"text": "a", "logprobs": {"content": [part]},
+                                "finish_reason": None}]})  # fmt: skip
+    with pytest.raises(EngineGarbage, match="NaN"):
+        listener.reader.outcome(1)
+
+
+def test_what_is_raised_over_a_piece_ends_the_generation_and_is_raised() -> None:
+    def emit(item: Prefill | Piece) -> None:
+        raise EngineOutOfMemory("no memory")
+
+    listener = Listener(emit)
+    listener.take(chunk("a", 1, 1))
+    with pytest.raises(EngineOutOfMemory):
+        listener.reader.outcome(1)
+
+
+@pytest.mark.parametrize("text", ["CUDA error: out of memory", "failed to allocate buffer"])
+def test_a_device_without_memory_is_told_apart(text: str) -> None:
+    assert isinstance(_failed(text), EngineOutOfMemory)
+    assert not isinstance(_failed("something else"), EngineOutOfMemory)
+
+
 def test_a_seed_is_passed_on_when_there_is_one() -> None:
-    assert _request(Task([], Sampling(seed=0)), [1], 1)["seed"] == 0
-    assert "seed" not in _request(Task([], Sampling()), [1], 1)
+    assert _request(Task([], Sampling(seed=0)), 1)["seed"] == 0
+    assert "seed" not in _request(Task([], Sampling()), 1)
 
 
 def test_the_prompt_is_read_when_the_first_token_comes_and_that_is_said_once() -> None:

@@ -1,0 +1,67 @@
+"""What an answer may be told to look like, checked before anything is generated.
+
+Some model libraries ignore a schema that they do not understand, and the answer then looks like
+anything. llguidance compiles schemas and grammars as llama.cpp does, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from protocol.errors import InvalidRequest, MissingDependency
+from protocol.messages.engine import Format
+
+LARK = "%llguidance"
+
+
+def check_format(wanted: Format | None) -> None:
+    """Raises `InvalidRequest` for a format that cannot be kept to, with the reason."""
+    if wanted is None:
+        return
+    if wanted.json_schema is not None and wanted.grammar:
+        raise InvalidRequest("an answer has either a JSON schema or a grammar, not both")
+    if wanted.json_schema is not None:
+        _check("the JSON schema", _of_schema(wanted.json_schema))
+    elif wanted.grammar:
+        _check("the grammar", _of_grammar(wanted.grammar))
+
+
+def _of_schema(schema: dict[str, Any]) -> str:
+    matcher = _llguidance().LLMatcher
+    try:
+        text: str = matcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False))
+    except ValueError as error:
+        raise InvalidRequest(f"the JSON schema is not usable: {error}") from None
+    return text
+
+
+def _of_grammar(grammar: str) -> str:
+    matcher = _llguidance().LLMatcher
+    if grammar.lstrip().startswith(LARK):
+        lark: str = matcher.grammar_from_lark(grammar)
+        return lark
+    try:
+        from llguidance.gbnf_to_lark import gbnf_to_lark
+
+        text: str = matcher.grammar_from_lark(gbnf_to_lark(grammar))
+    except Exception as error:  # noqa: BLE001 - its parser fails in as many ways as a text can
+        raise InvalidRequest(f"the grammar is not usable: {error}") from None
+    return text
+
+
+def _check(what: str, compiled: str) -> None:
+    failed, reasons = _llguidance().LLMatcher.validate_grammar_with_warnings(compiled)
+    if failed:
+        why = "; ".join(str(reason).strip() for reason in reasons) or "it cannot be compiled"
+        raise InvalidRequest(f"{what} is not usable: {why}")
+
+
+def _llguidance() -> Any:
+    try:
+        import llguidance
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f'checking schemas and grammars needs {error.name}: pip install "noyau[engine]"'
+        ) from None
+    return llguidance
