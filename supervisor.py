@@ -51,6 +51,7 @@ from protocol.messages.supervisor import (
     Restart,
     Restarted,
     Shutdown,
+    Stalled,
     Status,
     WatchDirectory,
     WatchEvents,
@@ -143,6 +144,11 @@ class Supervisor:
         """An actor's event, passed on under the name that its connection proved."""
         name = request.info.name if request.info is not None else "?"
         self._shell.tell(message.model_copy(update={"actor": name}))
+
+    @handles(Stalled)
+    def on_stalled(self, message: Stalled, request: Request) -> None:
+        """See `Stalled`."""
+        self._shell.stalled(request.info.name if request.info is not None else "?", message)
 
     # --- what clients ask -------------------------------------------------------------------
 

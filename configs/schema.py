@@ -48,6 +48,7 @@ from configs.sections import (
     RestartSettings,
     RunSettings,
     SupervisorSettings,
+    WatchdogSettings,
 )
 
 ACTOR_SETTINGS: dict[str, type[BaseModel]] = {
@@ -190,6 +191,9 @@ class Settings(Section):
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Protocol limits.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Query defaults.")
+    watchdog: WatchdogSettings = Field(
+        default_factory=WatchdogSettings, description="When an engine counts as stalled."
+    )
     chaos: ChaosSettings = Field(
         default_factory=ChaosSettings, description="Faults that are put in on purpose."
     )

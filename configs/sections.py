@@ -417,10 +417,59 @@ class QuerySettings(Section):
         "answers; then what was accepted of them is ended. 30: they are back within one, and "
         "wait for a supervisor that is gone for 15.",
     )
+    repetition_chars: int = Field(
+        2048,
+        ge=0,
+        le=1_000_000,
+        description="Characters of the same over and over after which an answer is ended, with "
+        "the reason `repetition`; 0 never does. 2048: about as many tokens as the default longest "
+        "answer, which nobody reads; a table or a list is shorter.",
+    )
     engines: list[str] = Field(
         default_factory=lambda: ["gpu_engine", "cpu_engine"],
         description="Names of the engine actors, tried in this order. The GPU engine first, "
         "because it is faster where there is a GPU; the CPU engine runs on every machine.",
+    )
+
+
+class WatchdogSettings(Section):
+    """How long an engine may be silent while it works on an answer, until whoever asked gives it up
+    and another goes on."""
+
+    load_s: float = Field(
+        600,
+        ge=0.1,
+        le=86_400,
+        description="Seconds without a sign while a model is loaded for a request. 600: a large "
+        "one comes from a slow disk, and a process that hangs over it is found by the supervisor.",
+    )
+    prefill_s: float = Field(
+        60,
+        ge=0.1,
+        le=86_400,
+        description="Most seconds for one batch of a prompt, and as many as long as the engine's "
+        "speed is not known. 60: 256 tokens of a large model on a slow CPU take half of it.",
+    )
+    decode_s: float = Field(
+        20,
+        ge=0.1,
+        le=86_400,
+        description="Most seconds between two pieces of text, and as many as long as the engine's "
+        "speed is not known. 20: nobody reads text that comes slower than that.",
+    )
+    min_s: float = Field(
+        3,
+        ge=0.05,
+        le=3600,
+        description="Seconds that every step may take, however fast the engine was. 3: a busy "
+        "machine lets a process wait for one now and then.",
+    )
+    slow_factor: float = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="How many times as long as the longest step seen lately the next may take. "
+        "20: prompts of others, read in between, make a step some ten times as long.",
     )
 
 

@@ -9,6 +9,9 @@ stuck
     It says that it works, and its threads do not get on, though its loop may turn. Believed after
     ``stuck_s`` where it does not compute either; else after ``slow_factor`` times the longest step
     that it took so far, which is at least ``stuck_s`` and at most ``working_s``.
+suspected
+    Who asked it gave it up, as it did not get on. If it neither does from then on nor lets go of
+    that work, and does not compute either, that is believed after ``cancel_s``.
 
 A silence is not believed while the process wants to run and is not let (it is starved, not hung),
 or waits for a disk. Every age starts anew when this judge itself was late, and when all fell silent
@@ -57,6 +60,11 @@ class Watch:
         self._longest_step_s = 0.0
         self.showed_life = False
         """Since every age was nothing."""
+        self._suspected_at: float | None = None
+
+    def suspect(self, now: float) -> None:
+        """Somebody who asked it gave it up."""
+        self._suspected_at = now
 
     def reload(self, settings: HangSettings) -> None:
         """Judge by these from now on."""
@@ -65,6 +73,7 @@ class Watch:
     def start_anew(self, now: float) -> None:
         """Every age is nothing again."""
         self.showed_life = False
+        self._suspected_at = None
         self._loop_at = self._work_at = now
         self._cpu_at_loop = self._cpu_at_work = self._cpu
         self._stops.start_anew()
@@ -114,8 +123,10 @@ class Watch:
             # Whoever gets on is alive, loop or no loop.
             self._loop_at, self._cpu_at_loop = now, look.cpu_s
             self._work_at, self._cpu_at_work = now, look.cpu_s
+            self._suspected_at = None
         if signs.doing is not before.doing:
             self._work_at, self._cpu_at_work = now, look.cpu_s
+            self._suspected_at = None
         self._signs, self._faults = signs, look.faults
 
     def _silent(self, now: float, look: Look, signs: Signs) -> Hung | None:
@@ -125,6 +136,8 @@ class Watch:
             Doing.WORKING: self._settings.stuck_s,
         }[signs.doing]
         silence, used = now - self._loop_at, look.cpu_s - self._cpu_at_loop
+        if self._is_suspect(now, look, used, silence):
+            patience = min(patience, self._settings.cancel_s)
         if silence <= patience or look.excuses(used, silence):
             return None
         how = "computes" if _computes(look, used, silence) else "waits for something"
@@ -136,10 +149,19 @@ class Watch:
         silence, used = now - self._work_at, look.cpu_s - self._cpu_at_work
         computes = _computes(look, used, silence)
         patience = self.step_budget_s if computes else self._settings.stuck_s
+        if self._is_suspect(now, look, used, silence):
+            patience = min(patience, self._settings.cancel_s)
         if silence <= patience or look.excuses(used, silence):
             return None
         how = "though it computes" if computes else "and it does not compute either"
         return Hung(f"its work has not got on for {silence:.1f} s, {how}", loop_turns=True)
+
+    def _is_suspect(self, now: float, look: Look, used_s: float, silence_s: float) -> bool:
+        """Whether it had its time since it was suspected, and does nothing at all."""
+        since = self._suspected_at
+        if since is None or now - since < self._settings.cancel_s:
+            return False
+        return not _computes(look, used_s, silence_s)
 
 
 def _computes(look: Look, used_s: float, silence_s: float) -> bool:
@@ -161,6 +183,11 @@ class Watchman:
         self._settings = settings
         for watch in self._watches.values():
             watch.reload(settings)
+
+    def suspect(self, key: str, now: float) -> None:
+        """Somebody who asked this one gave it up."""
+        if key in self._watches:
+            self._watches[key].suspect(now)
 
     def look(
         self, now: float, seen: Iterable[tuple[str, Look | None, Signs | None]]

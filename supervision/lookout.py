@@ -81,6 +81,10 @@ class Lookout:
         self._look_at_others()
         self._events.looked()
 
+    def suspect(self, key: str) -> None:
+        """Somebody who asked this actor gave it up, as it did not get on."""
+        self._watchman.suspect(key, self._now())
+
     def reload(self, settings: HangSettings) -> None:
         """Look and judge by these from now on."""
         self._settings = settings

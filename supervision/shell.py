@@ -25,6 +25,7 @@ from protocol.messages.supervisor import (
     Happened,
     Heartbeat,
     ProcessStatus,
+    Stalled,
     Status,
 )
 from supervision.effects import (
@@ -56,7 +57,7 @@ from supervision.spawners import SpawnerKeeper, SpawnerKeeperEvents
 from supervision.watchers import Watchers
 
 SHOWN = (
-    "actor.died", "actor.failed", "actor.hung", "actor.killed", "actor.too_large",
+    "actor.died", "actor.failed", "actor.hung", "actor.killed", "actor.stalled", "actor.too_large",
     "spawner.died", "spawner.silent", "spawner.stopped", "guard.died", "guard.failed",
     "guard.stopped",
 )  # fmt: skip
@@ -190,6 +191,12 @@ class Shell:
         # Most say nothing new, and there are many of them.
         if effects := self.plan.heartbeat(name, epoch, message, self._now()):
             self.do(effects)
+
+    def stalled(self, asked_by: str, message: Stalled) -> None:
+        """An actor gave another one up, which is judged by it from now on."""
+        self._lookout.suspect(key_of(message.name, message.epoch))
+        text = f"{message.name} was given up by {asked_by}: {message.reason}"
+        self.tell(Happened(what="actor.stalled", actor=message.name, text=text))
 
     def status(self, strangers: int) -> Status:
         """How everything does now. ``strangers``: what the supervisor itself refused."""

@@ -204,6 +204,15 @@ class Happened(Event, operation="supervisor.happened", role=Role.INTERNAL):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
+class Stalled(Event, operation="supervisor.stalled", role=Role.INTERNAL):
+    """An actor gave another up, as that did not get on with what it was asked. The supervisor takes
+    it for hung sooner from then on, if it does not let go of that work either."""
+
+    name: str
+    epoch: str
+    reason: str
+
+
 class Events(Message):
     """Events in the order they came."""
 

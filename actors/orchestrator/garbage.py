@@ -1,0 +1,66 @@
+"""Whether what an engine says is text at all. Pure.
+
+A broken device, or weights with flipped bits, give characters that no text has. Text that looks
+like that is held back until it shows what it is, so that nothing of it was said when the engine is
+given up, and another goes on with the text before it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from protocol.errors import EngineGarbage
+from protocol.messages.engine import Tokens
+
+ENOUGH = 3
+"""Bad characters, one behind the other in what is held back, that make garbage. One or two may be
+a model that quotes broken text."""
+SHARE = 4
+"""And at least one in so many characters is bad."""
+HELD_CHARS = 64
+"""More is not held back: what is not garbage by then is text with odd characters."""
+
+_BAD_CATEGORIES = frozenset({"Cc", "Cn", "Cs"})
+"""Controls, characters that are none, and halves of characters."""
+_GOOD_CONTROLS = frozenset("\t\n\r\f\x1b")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def bad_characters(text: str) -> int:
+    """How many of them no text has."""
+    # Nearly all text is looked at no further.
+    if text.isprintable() and REPLACEMENT not in text:
+        return 0
+    return sum(_is_bad(letter) for letter in text)
+
+
+def _is_bad(letter: str) -> bool:
+    if letter == REPLACEMENT:
+        return True
+    return letter not in _GOOD_CONTROLS and unicodedata.category(letter) in _BAD_CATEGORIES
+
+
+class GarbageFilter:
+    """Of one engine's part in an answer."""
+
+    def __init__(self) -> None:
+        self._held: list[Tokens] = []
+
+    def take(self, piece: Tokens) -> list[Tokens]:
+        """What may be said now. Raises `EngineGarbage`; what is held back then was never said."""
+        bad = bad_characters(piece.text)
+        if not bad and not self._held:
+            return [piece]
+        self._held.append(piece)
+        text = "".join(one.text for one in self._held)
+        bad = bad_characters(text)
+        if bad >= ENOUGH and bad * SHARE >= len(text):
+            raise EngineGarbage(f"the engine says what is no text: {text[:HELD_CHARS]!a}")
+        if len(text) <= HELD_CHARS and bad_characters(piece.text):
+            return []
+        return self.rest()
+
+    def rest(self) -> list[Tokens]:
+        """What was held back and is text after all."""
+        held, self._held = self._held, []
+        return held

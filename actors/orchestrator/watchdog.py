@@ -1,0 +1,97 @@
+"""How long an engine may be silent while it works on an answer, by what it is at. Pure.
+
+=======  =====================================================  =========================
+loading  its model, for a request that needs another one        `WatchdogSettings.load_s`
+prefill  until its first text; each batch of the prompt shows   learnt, at most `prefill_s`
+decode   between two pieces of text                             learnt, at most `decode_s`
+=======  =====================================================  =========================
+
+What is learnt is the longest step that was seen lately: a slow machine has longer ones, and gets
+more time. Waiting for the prompts of others shows signs too. Whoever is silent for longer has
+stalled, and is given up by who asked; the supervisor is told, and judges the process.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from configs.sections import WatchdogSettings
+from protocol.messages.engine import Stage, Tokens
+
+LEARNT_STEPS = 5
+"""Steps after which the longest says something of the engine's speed."""
+FORGETS = 0.99
+"""What is left of the longest step with each further one: after 70 of them half of it."""
+
+
+class Phase(StrEnum):
+    """What an engine is at."""
+
+    LOADING = "loading"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Pace:
+    """How fast one incarnation of an engine was seen to be. Times are monotonic seconds."""
+
+    def __init__(self, settings: WatchdogSettings) -> None:
+        self._settings = settings
+        self._steps = dict.fromkeys(Phase, 0)
+        self._longest_s = dict.fromkeys(Phase, 0.0)
+        self.heard_at = 0.0
+        """When it last gave any sign, in whatever answer."""
+
+    def step(self, phase: Phase, seconds: float, now: float) -> None:
+        """A step took so long."""
+        self._steps[phase] += 1
+        self._longest_s[phase] = max(seconds, self._longest_s[phase] * FORGETS)
+        self.heard_at = now
+
+    def budget_s(self, phase: Phase) -> float:
+        """Seconds that the next one may take."""
+        settings = self._settings
+        most_s = {
+            Phase.LOADING: settings.load_s,
+            Phase.PREFILL: settings.prefill_s,
+            Phase.DECODE: settings.decode_s,
+        }[phase]
+        if phase is Phase.LOADING or self._steps[phase] < LEARNT_STEPS:
+            return most_s
+        return min(most_s, max(settings.min_s, settings.slow_factor * self._longest_s[phase]))
+
+
+class Vigil:
+    """Over one answer of one engine."""
+
+    def __init__(self, pace: Pace, now: float) -> None:
+        self.pace = pace
+        self.phase = Phase.PREFILL
+        self._since = now
+
+    def begin_wait(self, now: float) -> float:
+        """The engine is waited for from now on; how many seconds at most."""
+        self._since = now
+        return self.pace.budget_s(self.phase)
+
+    def heard(self, piece: Tokens, now: float) -> None:
+        """It gave a sign."""
+        # How long others take to be read says nothing of its own steps.
+        if piece.stage is None or piece.stage.what == "reading":
+            self.pace.step(self.phase, now - self._since, now)
+        else:
+            self.pace.heard_at = now
+        self.phase = _next_phase(piece.stage)
+
+    def is_alone(self, now: float) -> bool:
+        """Whether the engine gave no sign in any other answer either while this one was waited
+        for: then it is not this answer alone that stands still."""
+        return self.pace.heard_at <= self._since or now - self.pace.heard_at >= (
+            self.pace.budget_s(Phase.DECODE)
+        )
+
+
+def _next_phase(stage: Stage | None) -> Phase:
+    if stage is None:
+        return Phase.DECODE
+    return Phase.LOADING if stage.what == "loading" else Phase.PREFILL
