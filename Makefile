@@ -70,6 +70,7 @@ bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same
 	$(BIN)/python -m benchmarks.tools $(ARGS)
 	$(BIN)/python -m benchmarks.steady $(ARGS)
 	$(BIN)/python -m benchmarks.supervision $(ARGS)
+	$(BIN)/python -m benchmarks.breaker $(ARGS)
 
 clean:  ## remove the environments and caches; models stay
 	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
