@@ -112,8 +112,43 @@ class EngineSettings(Section):
     )
 
 
+class ExpertSettings(Section):
+    """An expert: a model, a prompt and how to sample. What is unset is as for any other query."""
+
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="One of the models that the engines' settings name. Unset: their first, as one "
+        "model with another prompt is often expert enough.",
+    )
+    system_prompt: str | None = Field(
+        None, description="Text put before a conversation that has no system message. Unset: none."
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="Longest answer in tokens. Unset: as usual."
+    )
+    temperature: float | None = Field(
+        None, ge=0, le=5, description="Sampling temperature, without unit. Unset: as usual."
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Nucleus sampling, a share. Unset: as usual."
+    )
+    top_k: int | None = Field(
+        None, ge=0, le=1_000_000, description="Tokens that are sampled from. Unset: as usual."
+    )
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="Least share of the likeliest token. Unset: as usual."
+    )
+
+
 class OrchestratorSettings(Section):
     """Settings of ``actors.orchestrator:Orchestrator``."""
+
+    experts: dict[str, ExpertSettings] = Field(
+        default_factory=dict,
+        description="Experts that a query may ask for, by name, such as "
+        '{ code = { system_prompt = "Answer with code.", temperature = 0.2 } }. Empty: none.',
+    )
 
     history_turns: int = Field(
         100,
@@ -164,6 +199,27 @@ class OrchestratorSettings(Section):
         le=1,
         description="Share of the probability mass that is sampled from (nucleus sampling). "
         "0.95: cuts the unlikely tail only.",
+    )
+    top_k: int = Field(
+        40,
+        ge=0,
+        le=1_000_000,
+        description="Tokens that are sampled from at most, the likeliest ones; 0 is no limit. 40: "
+        "what llama.cpp takes by default.",
+    )
+    min_p: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Probability that a token must have, as a share of the likeliest one's; 0 is "
+        "none. 0.05: what llama.cpp takes by default.",
+    )
+    repeat_penalty: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="What the logits of recent tokens are divided by, without unit; 1 is nothing. "
+        "1: more makes models avoid words that they need.",
     )
     seed: int | None = Field(
         None,

@@ -36,13 +36,16 @@ from configs.fields import (
     wrong,
 )
 from configs.sections import (
+    AdmissionSettings,
     ChaosSettings,
     DataSettings,
     DeviceSettings,
+    EngineBreakerSettings,
     HangSettings,
     HealthSettings,
     LimitSettings,
     LogSettings,
+    QueryBreakerSettings,
     QuerySettings,
     RemoteSettings,
     RestartSettings,
@@ -191,6 +194,15 @@ class Settings(Section):
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Protocol limits.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Query defaults.")
+    admission: AdmissionSettings = Field(
+        default_factory=AdmissionSettings, description="The queue in front of the engines."
+    )
+    engine_breaker: EngineBreakerSettings = Field(
+        default_factory=EngineBreakerSettings, description="The circuit breaker of each engine."
+    )
+    query_breaker: QueryBreakerSettings = Field(
+        default_factory=QueryBreakerSettings, description="The circuit breaker of queries."
+    )
     watchdog: WatchdogSettings = Field(
         default_factory=WatchdogSettings, description="When an engine counts as stalled."
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from noyau.options import AsJson, RunFolder
+from noyau.options import AsJson, RunFolder, check_text
 from noyau.telling import tell
 from noyau.terminal import run
 from protocol.client import DEFAULT_QUERY_S, Client
+from protocol.envelope import Priority
 from protocol.errors import InvalidRequest
-from protocol.messages.engine import ChatMessage
+from protocol.messages.engine import ChatMessage, Format
 from protocol.messages.orchestrator import Query
 
 
@@ -47,6 +50,32 @@ def ask(
     tools: Annotated[
         bool, typer.Option("--tools/--no-tools", help="Whether a tool that fits may answer.")
     ] = True,
+    priority: Annotated[
+        Literal["critical", "high", "normal", "low"],
+        typer.Option("--priority", "-p", help="How soon it has its turn where many wait."),
+    ] = "normal",
+    fail_if_degraded: Annotated[
+        bool,
+        typer.Option("--fail-if-degraded", help="Refuse an answer that would be made in a worse "
+                     "way than this machine's profile promises."),
+    ] = False,
+    expert: Annotated[
+        str, typer.Option("--expert", metavar="NAME", show_default=False,
+                          help="Have it answered by an expert of the settings."),
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", show_default=False,
+                          help="One of the models that the engines' settings name."),
+    ] = "",
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="Text that ends the answer. May be repeated."),
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option("--schema", metavar="FILE", show_default=False,
+                     help="A file with the JSON schema that the answer has to fit."),
+    ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds until it is given up.")
     ] = DEFAULT_QUERY_S,
@@ -60,17 +89,46 @@ def ask(
     \b
         noyau ask "Why is the sky blue?"
         git diff | noyau ask "Write a commit message for this:"
+        noyau ask --priority high --fail-if-degraded "Is the pump on?"
+        noyau ask --schema person.json "Invent a person."
 
     The answer is complete when the exit code is 0; otherwise one sentence says what happened.
     """
     text = _question(question or [])
+    for given in (system or "", expert, model, *(stop or ())):
+        check_text(given)
     messages = [ChatMessage(role="system", content=system)] if system else []
     query = Query(
         messages=[*messages, ChatMessage(role="user", content=text)],
         max_tokens=max_tokens, temperature=temperature, seed=seed, explain=explain,
-        memories=memories, tools=tools,
+        memories=memories, tools=tools, fail_if_degraded=fail_if_degraded, expert=expert,
+        model=model, stop=stop or [],
+        format=None if schema is None else Format(json_schema=_schema(schema)),
     )  # fmt: skip
-    run(lambda: _ask(run_folder, query, timeout, explain, as_json))
+    how = How(timeout, Priority[priority.upper()], explain, as_json)
+    run(lambda: _ask(run_folder, query, how))
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How it is asked and told."""
+
+    timeout_s: float
+    priority: Priority
+    explain: bool
+    as_json: bool
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} holds no JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise typer.BadParameter(f"{path} holds no JSON schema, which is an object")
+    return schema
 
 
 def _question(words: list[str]) -> str:
@@ -81,31 +139,30 @@ def _question(words: list[str]) -> str:
         raise typer.BadParameter(
             'give a question, as in `noyau ask "Why is the sky blue?"`, or pipe one in'
         )
+    check_text(text)
     return text
 
 
-async def _ask(
-    run_folder: RunFolder, query: Query, timeout_s: float, explain: bool, as_json: bool
-) -> int:
+async def _ask(run_folder: RunFolder, query: Query, how: How) -> int:
     pieces: list[str] = []
     async with (
         Client.connect(run_folder) as client,
-        client.stream(query, timeout_s=timeout_s) as stream,
+        client.stream(query, timeout_s=how.timeout_s, priority=how.priority) as stream,
     ):
         try:
             async for piece in stream:
                 pieces.append(piece.text)
-                if not as_json:
+                if not how.as_json:
                     sys.stdout.write(piece.text)
                     sys.stdout.flush()
         finally:
-            if pieces and not as_json:
+            if pieces and not how.as_json:
                 sys.stdout.write("\n")
                 sys.stdout.flush()
     if stream.end is None:
         raise InvalidRequest("the answer was cancelled")
-    if as_json:
+    if how.as_json:
         print(json.dumps({"text": "".join(pieces), "metadata": stream.end.model_dump()}, indent=2))
     else:
-        tell(stream.end, explain)
+        tell(stream.end, how.explain)
     return 0

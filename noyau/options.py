@@ -31,3 +31,15 @@ Assignments = Annotated[
         help="One setting, such as actors.cpu_engine.settings.threads=2. May be repeated.",
     ),
 ]
+
+
+def check_text(text: str) -> None:
+    """Raises `typer.BadParameter` for what is no UTF-8: a terminal, or a file that is piped in, may
+    hold any bytes, and they come as halves of characters that cannot be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter(
+            f"the text is no valid UTF-8, at its character {error.start + 1}; convert it first, as "
+            "with `iconv -f LATIN1 -t UTF-8`"
+        ) from None

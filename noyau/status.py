@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated
 
 import typer
@@ -14,11 +15,15 @@ from rich.text import Text
 from noyau.options import AsJson, RunFolder
 from noyau.terminal import run
 from protocol.client import Client
-from protocol.lifecycle import Health
+from protocol.errors import DeadlineExceeded, Unavailable
+from protocol.lifecycle import ActorState, Health
+from protocol.messages.orchestrator import BreakerStatus, GetRuntime, RuntimeStatus
 from protocol.messages.supervisor import ActorStatus, ProcessStatus, Status
 
 COLOURS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.UNHEALTHY: "red"}
 EXIT_UNHEALTHY = 1
+ORCHESTRATOR = "orchestrator"
+ASK_S = 2.0
 _COLUMNS = ("process", "pid", "state", "health", "restarts", "up", "cpu", "memory", "threads",
             "files", "doing")  # fmt: skip
 _VERBOSE = ("cpu", "threads", "files")
@@ -36,7 +41,8 @@ def status(
         bool, typer.Option("--verbose", "-v", help="With CPU, threads and open files.")
     ] = False,
 ) -> None:
-    """Show health, process and restarts of every actor.
+    """Show health, process and restarts of every actor; below, the queue of questions, the engines
+    and their circuit breakers.
 
     Ends with 0 when the system answers and is not unhealthy, 1 when it is unhealthy, 3 when
     nothing is running.
@@ -48,16 +54,79 @@ async def _status(run_folder: RunFolder, as_json: bool, watch: bool, verbose: bo
     console = Console()
     async with Client.connect(run_folder) as client:
         found = await client.status()
+        runtime = await _runtime(client, found)
         if watch and not as_json:
-            with Live(table(found, verbose), console=console, auto_refresh=False) as live:
+            shown = whole(found, runtime, verbose)
+            with Live(shown, console=console, auto_refresh=False) as live:
                 while True:
                     await asyncio.sleep(0.5)
-                    live.update(table(await client.status(), verbose), refresh=True)
+                    found = await client.status()
+                    runtime = await _runtime(client, found)
+                    live.update(whole(found, runtime, verbose), refresh=True)
         if as_json:
-            print(found.model_dump_json(indent=2))
+            known = runtime.model_dump(mode="json") if runtime is not None else None
+            print(json.dumps(found.model_dump(mode="json") | {"runtime": known}, indent=2))
         else:
-            console.print(table(found, verbose))
+            console.print(whole(found, runtime, verbose))
     return EXIT_UNHEALTHY if found.health is Health.UNHEALTHY else 0
+
+
+async def _runtime(client: Client, found: Status) -> RuntimeStatus | None:
+    """How questions are answered; None where nobody can say now."""
+    states = {actor.name: actor.state for actor in found.actors}
+    if states.get(ORCHESTRATOR) is not ActorState.READY:
+        return None
+    try:
+        return await client.ask(GetRuntime(), timeout_s=ASK_S)
+    except (Unavailable, DeadlineExceeded):
+        # It died just now, or hangs; the table above says so.
+        return None
+
+
+def whole(found: Status, runtime: RuntimeStatus | None, verbose: bool = False) -> RenderableType:
+    """All that there is to see."""
+    parts = [table(found, verbose)]
+    if runtime is not None:
+        parts += [Text(), engines_table(runtime)]
+    return Group(*parts)
+
+
+def engines_table(runtime: RuntimeStatus) -> RenderableType:
+    """The queue, the engines and their circuit breakers, as people read them."""
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("engine", "device", "model", "answers", "breaker", "failures", "rejected"):
+        right = name in ("failures", "rejected")
+        rows.add_column(name, style="bold" if name == "engine" else None, header_style="dim",
+                        justify="right" if right else "left")  # fmt: skip
+    for engine in runtime.engines:
+        there = engine.state is ActorState.READY
+        rows.add_row(
+            engine.name, engine.device or "-", engine.model or "-",
+            f"{engine.running} of {engine.slots}" if there else engine.state.value,
+            _breaker(engine.breaker), str(engine.breaker.failures), str(engine.breaker.rejections),
+        )  # fmt: skip
+    queue = runtime.queue
+    waiting = ", ".join(f"{n} {name}" for name, n in queue.waiting.items() if n) or "nobody"
+    refused = sum(queue.refused.values()) + queue.dropped
+    line = Text.assemble(
+        ("queue ", "bold"), f"{waiting} waiting; {queue.running} of {queue.slots} slots in use; "
+        f"{queue.finished} finished, {refused} refused",
+    )  # fmt: skip
+    if queue.overloaded_for_s is not None:
+        line.append(f"; overloaded: only high and critical, at most {queue.overloaded_for_s:.0f} s",
+                    "yellow")  # fmt: skip
+    if runtime.queries.state != "closed":
+        line.append("; the breaker of queries is ", "yellow").append(_breaker(runtime.queries))
+    if runtime.experts:
+        line.append(f"; experts: {', '.join(runtime.experts)}", "dim")
+    return Group(rows, line)
+
+
+def _breaker(breaker: BreakerStatus) -> Text:
+    state = breaker.state.replace("_", " ")
+    if breaker.opens_for_s is not None:
+        return Text(f"{state}, probed in {breaker.opens_for_s:.0f} s", "red")
+    return Text(state, "green" if breaker.state == "closed" else "yellow")
 
 
 def table(found: Status, verbose: bool = False) -> RenderableType:

@@ -8,6 +8,8 @@ from protocol.messages.orchestrator import Answered
 
 def tell(end: Answered, explain: bool) -> None:
     """What was degraded is told without being asked for; the rest on request."""
+    if end.expert:
+        _say(f"answered by the expert {end.expert}")
     for seam in end.seams:
         _say(
             f"{seam.lost} was lost after {seam.position} characters ({seam.reason}); the answer "
@@ -21,6 +23,8 @@ def tell(end: Answered, explain: bool) -> None:
         _say("this text is simulated; no model made it")
     if end.finish_reason == "length":
         _say("the answer reached its longest length (see --max-tokens)")
+    if end.finish_reason == "repetition":
+        _say("the answer was ended, as it said the same over and over")
     if explain:
         _explain(end)
 
@@ -34,6 +38,8 @@ def _explain(end: Answered) -> None:
         arguments = ", ".join(f"{name}={value!r}" for name, value in end.tool.arguments.items())
         how = "no model was asked" if end.tool.how == "exact" else "the model was told what it says"
         _say(f"tool {end.tool.name}({arguments}) in {end.tool.took_ms:.0f} ms; {how}")
+    for lost in end.failovers:
+        _say(f"{lost.engine} did not answer, at character {lost.position}: {lost.reason}")
     for use in end.engines:
         _say(
             f"{use.engine} ({use.device}, {use.backend}, {use.model_name}): prompt "

@@ -347,16 +347,18 @@ class Caller:
         timeout_s: float | None = None,
         token: str = "",
         first: int = 0,
+        priority: int | None = None,
     ) -> OutgoingStream[C, E]:
         """Begin a stream. Waits for ``target`` to be READY, then returns at once.
 
         Iterating raises as `ask` does; it ends normally only when the receiver's end arrived and
         every chunk before it did. With a secret ``token`` it can be resumed while its receiver
-        keeps it: with the same one, from the chunk numbered ``first`` on.
+        keeps it: with the same one, from the chunk numbered ``first`` on. ``priority``: another
+        than that of the request which this is asked for.
         """
         until = self._until(timeout_s, DEFAULT_STREAM_S)
         connection = await self._find(target, until)
-        return self._begin_stream(connection, message, until, token, first)
+        return self._begin_stream(connection, message, until, token, first, priority)
 
     def _begin_stream(
         self,
@@ -365,6 +367,7 @@ class Caller:
         until: float | None,
         token: str = "",
         first: int = 0,
+        priority: int | None = None,
     ) -> OutgoingStream[C, E]:
         def give_credit(granted: int) -> None:
             connection.note(stream, Kind.CREDIT, granted)
@@ -375,7 +378,7 @@ class Caller:
         stream = OutgoingStream(
             message, until, self._loop, connection.epoch, give_credit, give_up, first
         )
-        connection.request(stream, message, token, first)
+        connection.request(stream, message, token, first, priority)
         return stream
 
     # --- the end --------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from protocol.address import Address, find_address
 from protocol.caller import RETRY, Caller
+from protocol.envelope import Priority
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
@@ -88,6 +89,7 @@ class ResumingStream(Generic[C, E]):
         timeout_s: float,
         *,
         kept: bool = False,
+        priority: Priority = Priority.NORMAL,
     ) -> None:
         """``kept``: have the receiver keep it without a reader for a while. Only where a connection
         may be cut and both ends live: else whatever was asked for goes on for nobody."""
@@ -103,6 +105,7 @@ class ResumingStream(Generic[C, E]):
         self._message = message
         self._until = caller.clock.now() + timeout_s
         self._kept = kept
+        self._priority = priority
         self._token = ""
         self._current: OutgoingStream[C, E] | None = None
         self._loss: _Loss | None = None
@@ -149,8 +152,9 @@ class ResumingStream(Generic[C, E]):
             self._number = 0
             self._token = secrets.token_hex(16) if self._kept else ""
         return await self._caller.stream(
-            self._target, message, timeout_s=left, token=self._token, first=self._number
-        )
+            self._target, message, timeout_s=left, token=self._token, first=self._number,
+            priority=self._priority,
+        )  # fmt: skip
 
     def _receiver_lost(self, loss: NoyauError) -> bool:
         """Whether the receiver itself is gone, and not something that it depends on."""
@@ -277,7 +281,13 @@ class Client:
         return self._caller
 
     @overload
-    async def ask(self, message: str | Query, *, timeout_s: float | None = None) -> Answer: ...
+    async def ask(
+        self,
+        message: str | Query,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Answer: ...
 
     @overload
     async def ask(
@@ -290,29 +300,40 @@ class Client:
         *,
         to: str | None = None,
         timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Answer | R:
         """Ask and wait for the whole answer.
 
         A string or `Query` is a question to the assistant; any other message goes to the actor
-        that takes it (or to the one named ``to``). ``timeout_s`` is the deadline in seconds.
+        that takes it (or to the one named ``to``). ``timeout_s`` is the deadline in seconds;
+        ``priority`` says how soon a question has its turn where many wait.
         Raises a `NoyauError`; each says whether trying again can help.
         """
         if isinstance(message, Ask):
             target = to or message.receiver()
             return await self.caller.ask(target, message, timeout_s=timeout_s)
-        async with self.stream(message, timeout_s=timeout_s) as stream:
-            text = "".join([piece.text async for piece in stream])
+        async with self.stream(message, timeout_s=timeout_s, priority=priority) as stream:
+            text = "".join([piece.text async for piece in stream if not piece.is_call])
         # The iteration ended without an error, which it does only after the end has come.
         return Answer(text, cast(Answered, stream.end))
 
     @overload
     def stream(
-        self, message: str | Query, *, timeout_s: float | None = None
+        self,
+        message: str | Query,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> ResumingStream[Text, Answered]: ...
 
     @overload
     def stream(
-        self, message: Stream[C, E], *, to: str | None = None, timeout_s: float | None = None
+        self,
+        message: Stream[C, E],
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> ResumingStream[C, E]: ...
 
     def stream(
@@ -321,13 +342,14 @@ class Client:
         *,
         to: str | None = None,
         timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> ResumingStream[Any, Any]:
         """Ask and read the answer piece by piece, as it is made; see `ResumingStream`."""
         request = Query(text=message) if isinstance(message, str) else message
         timeout_s = DEFAULT_QUERY_S if timeout_s is None else timeout_s
         return ResumingStream(
             self.caller, to or request.receiver(), request, timeout_s,
-            kept=self.address.curve is not None,
+            kept=self.address.curve is not None, priority=priority,
         )  # fmt: skip
 
     async def status(self) -> Status:
@@ -425,36 +447,63 @@ class SyncClient:
         self._loop.close()
 
     @overload
-    def ask(self, message: str | Query, *, timeout_s: float | None = None) -> Answer: ...
+    def ask(
+        self,
+        message: str | Query,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Answer: ...
 
     @overload
     def ask(
         self, message: Ask[R], *, to: str | None = None, timeout_s: float | None = None
     ) -> R: ...
 
-    def ask(self, message: Any, *, to: str | None = None, timeout_s: float | None = None) -> Any:
+    def ask(
+        self,
+        message: Any,
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Any:
         """See `Client.ask`."""
         if isinstance(message, str | Query):
-            return self._run(self._client.ask(message, timeout_s=timeout_s))
+            return self._run(self._client.ask(message, timeout_s=timeout_s, priority=priority))
         return self._run(self._client.ask(message, to=to, timeout_s=timeout_s))
 
     @overload
     def stream(
-        self, message: str | Query, *, timeout_s: float | None = None
+        self,
+        message: str | Query,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> SyncStream[Text, Answered]: ...
 
     @overload
     def stream(
-        self, message: Stream[C, E], *, to: str | None = None, timeout_s: float | None = None
+        self,
+        message: Stream[C, E],
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> SyncStream[C, E]: ...
 
     def stream(
-        self, message: Any, *, to: str | None = None, timeout_s: float | None = None
+        self,
+        message: Any,
+        *,
+        to: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> SyncStream[Any, Any]:
         """See `Client.stream`."""
 
         async def make() -> ResumingStream[Any, Any]:
-            return self._client.stream(message, to=to, timeout_s=timeout_s)
+            return self._client.stream(message, to=to, timeout_s=timeout_s, priority=priority)
 
         return SyncStream(self._run(make()), self._run)
 

@@ -79,9 +79,17 @@ class Connection:
         )  # fmt: skip
         self._send(me.codec.encode(envelope))
 
-    def request(self, pending: Pending, message: Message, key: str, first: int = 0) -> None:
+    def request(
+        self,
+        pending: Pending,
+        message: Message,
+        key: str,
+        first: int = 0,
+        own_priority: int | None = None,
+    ) -> None:
         """Send a conversation's request and file it. Raises what sending and packing raise, and
-        then nothing is filed. ``first``: the first chunk that is wanted, where it resumes one."""
+        then nothing is filed. ``first``: the first chunk that is wanted, where it resumes one;
+        ``own_priority``: not that of what this is asked for."""
         context, me = CURRENT.get(), self._speaker
         id_, until = pending.id, pending.until
         deadline_ms = None
@@ -93,6 +101,8 @@ class Connection:
             correlation, priority = id_, _NORMAL
         else:
             correlation, priority = context.correlation, context.priority
+        if own_priority is not None:
+            priority = own_priority
         # The fields themselves: for a model msgspec has to ask, which takes as long again.
         frame = me.codec.encode(
             Envelope(

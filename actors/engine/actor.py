@@ -91,6 +91,7 @@ class Engine(Actor):
         self.info = {
             "model": self._loaded.name,
             "model_id": self._model,
+            "models": [DEFAULT_MODEL],
             "device": backend.device,
             "backend": backend.name,
             "slots": self._options.slots,

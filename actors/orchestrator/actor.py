@@ -10,30 +10,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
 from actors.orchestrator.acceptance import Acceptance, Accepted
 from actors.orchestrator.answer import AnswerInProgress
+from actors.orchestrator.breaker import CircuitBreaker
+from actors.orchestrator.experts import Manner, manner_of
+from actors.orchestrator.functions import CallFilter, Functions, as_said
 from actors.orchestrator.gathering import MEMORY, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
+from actors.orchestrator.policies import breaker_policy
 from actors.orchestrator.promises import answer_without_model, without_gpu
-from actors.orchestrator.prompt import question_of, said_before, with_system
+from actors.orchestrator.prompt import own_tools, question_of, said_before, with_system
+from actors.orchestrator.showing import breaker_status
 from actors.orchestrator.toolwork import ToolFits, Tools
+from actors.orchestrator.verdicts import Verdict, classify
+from actors.orchestrator.wanted import Wanted
 from configs.actor_settings import OrchestratorSettings
 from configs.profiles import in_force
-from protocol.errors import InvalidRequest
+from protocol.errors import CircuitOpen, InvalidRequest, NoyauError, WouldBeDegraded
 from protocol.lifecycle import Profile
-from protocol.messages.engine import ChatMessage, Generated, Sampling, Tokens
+from protocol.messages.engine import ChatMessage, Generate, Tokens
 from protocol.messages.memory import AppendTurns, Turn
-from protocol.messages.orchestrator import Answered, MemoryUse, Query, Text
+from protocol.messages.orchestrator import (
+    Answered,
+    GetRuntime,
+    MemoryUse,
+    Query,
+    RuntimeStatus,
+    Text,
+)
 from protocol.messages.supervisor import DirectoryEntry
 from protocol.messages.tool_user import FoundTool, ToolResult
-
-T = TypeVar("T")
 
 SETTLE_ON_STOP_S = 1.0
 """How long a stop waits for the ends of its queries to be written; what is not, is ended by the
@@ -49,7 +60,9 @@ class Making:
     found: Gathered
     answer: AnswerInProgress
     accepted: Accepted
-    until: float
+    manner: Manner
+    functions: Functions
+    request: Request
     said: ToolResult | None = None
     """What a tool said to it."""
 
@@ -62,7 +75,8 @@ class Orchestrator(Actor):
         self._options = self.options(OrchestratorSettings)
         self._settings = surroundings.incarnation.settings
         self._query = self._settings.query
-        self._engines = Engines(self.caller, self.clock, self._query)
+        self._engines = Engines(self.caller, self.clock, self._settings, self.publish)
+        self._breaker = CircuitBreaker("query", breaker_policy(self._settings.query_breaker))
         self._gatherer = Gatherer(self.caller, self.clock, self._options)
         self._tools = Tools(self.caller, self._gatherer, self._engines)
         self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
@@ -100,54 +114,101 @@ class Orchestrator(Actor):
             message.id, request.context.correlation.hex(), now, self._query.max_continuations,
             message.begun,
         )  # fmt: skip
-        async with self._acceptance.of(message, request) as accepted:
-            turns = self._turns(message)
-            stored = await self._gatherer.stored(message)
-            if stored is not None:
-                rest = stored.text.removeprefix(answer.text)
-                yield answer.take(Tokens(text=rest, count=0), self.clock.now())
-                accepted.done = True
-                told = answer.finish(self.clock.now(), self._profile())
-                yield told.model_copy(update={"conversation": stored.conversation})
-                return
-            found = await self._gatherer.gather(message, question_of(message))
-            ways = self._ways(message, turns, found, answer, accepted, request.context.deadline)
-            async with contextlib.aclosing(ways) as pieces:
-                async for piece in pieces:
-                    if piece.text:
-                        accepted.got_on()
-                    yield piece
-            end = self._told(message, found, answer)
-            if message.conversation is not None:
-                end = end.model_copy(update={"conversation": await self._store(message, answer)})
-            accepted.done = True
-            yield end
+        with self._permitted(message) as passed:
+            async with self._acceptance.of(message, request) as accepted:
+                answering = self._answer(message, request, answer, accepted)
+                async with contextlib.aclosing(answering) as pieces:
+                    async for piece in pieces:
+                        passed()
+                        yield piece
 
-    async def _ways(
-        self,
-        message: Query,
-        turns: list[ChatMessage],
-        found: Gathered,
-        answer: AnswerInProgress,
-        accepted: Accepted,
-        until: float,
-    ) -> AsyncGenerator[Text, None]:
+    @contextlib.contextmanager
+    def _permitted(self, message: Query) -> Iterator[Callable[[], None]]:
+        """A permit of the breaker of queries, which learns how this one ends; yields what is to be
+        called when something of the answer is there. Raises `CircuitOpen`. What was accepted
+        already goes on."""
+        now, breaker = self.clock.now(), self._breaker
+        permit = breaker.acquire(now) if message.begun is None else breaker.force(now)
+        if permit is None:
+            raise CircuitOpen(
+                "queries failed too often lately, and are refused for a while; see `noyau status`",
+                retry_after_s=round(breaker.retry_after_s(now), 2),
+            )
+        verdict = Verdict.IGNORED
+        try:
+            yield lambda: breaker.passed(permit, self.clock.now())
+            verdict = Verdict.SUCCESS
+        except NoyauError as error:
+            verdict = classify(error)
+            raise
+        finally:
+            breaker.release(permit, verdict, self.clock.now())
+            for one in breaker.take_transitions():
+                self.publish(
+                    f"breaker.{one.after.value}",
+                    f"the circuit breaker of queries is {one.after.value}: {one.reason.value}",
+                    engine="", before=one.before.value, generation=one.generation,
+                )  # fmt: skip
+
+    async def _answer(
+        self, message: Query, request: Request, answer: AnswerInProgress, accepted: Accepted
+    ) -> AsyncGenerator[Text | Answered, None]:
+        functions = Functions(message.functions, message.function_choice)
+        turns = self._turns(message)
+        manner = manner_of(message, self._options, self._engines.models)
+        stored = await self._gatherer.stored(message)
+        if stored is not None:
+            rest = stored.text.removeprefix(answer.text)
+            yield answer.take(Tokens(text=rest, count=0), self.clock.now())
+            accepted.done = True
+            told = answer.finish(self.clock.now(), self._profile())
+            yield told.model_copy(update={"conversation": stored.conversation})
+            return
+        found = await self._gatherer.gather(message, question_of(message))
+        found.missing += manner.missing
+        making = Making(message, turns, found, answer, accepted, manner, functions, request)
+        self._check_degraded(making)
+        calls = CallFilter(functions, answer.text)
+        async with contextlib.aclosing(self._ways(making)) as pieces:
+            async for piece in pieces:
+                if piece.text:
+                    accepted.got_on()
+                for one in calls.take(piece):
+                    yield one
+        for one in calls.rest():
+            yield one
+        end = self._told(making, calls.is_call)
+        if message.conversation is not None:
+            end = end.model_copy(update={"conversation": await self._store(message, answer)})
+        accepted.done = True
+        yield end
+
+    def _check_degraded(self, making: Making) -> None:
+        """Raises `WouldBeDegraded` where the query wants no answer that lacks something."""
+        missing = making.found.missing
+        if making.query.fail_if_degraded and missing:
+            raise WouldBeDegraded(
+                f"an answer that lacks something is not wanted: {'; '.join(missing)}",
+                missing=list(missing),
+            )
+
+    async def _ways(self, making: Making) -> AsyncGenerator[Text, None]:
         """The answer's pieces: by a tool that is surely meant, or else by an engine."""
+        message, found, answer = making.query, making.found, making.answer
         if found.tool is not None and found.tool.how == "exact":
-            piece = await self._by_tool(found.tool, found, answer, accepted)
+            piece = await self._by_tool(found.tool, making)
             if piece is not None:
                 yield piece
                 return
         if self._profile() == "micro":
             if not answer.text:
-                accepted.begin()
-                await accepted.committed()
+                making.accepted.begin()
+                await making.accepted.committed()
                 text = answer_without_model(found.hits)
                 yield answer.take(Tokens(text=text, count=0), self.clock.now())
             return
-        making = Making(message, turns, found, answer, accepted, until)
         # What was begun is gone on with; a tool comes too late for it.
-        may_ask = message.tools and not answer.text and question_of(message).strip()
+        may_ask = own_tools(message) and not answer.text and question_of(message).strip()
         by_engine = self._with_similar_tool(making) if may_ask else self._by_engine(making)
         async with contextlib.aclosing(by_engine) as pieces:
             async for piece in pieces:
@@ -164,7 +225,7 @@ class Orchestrator(Actor):
                 return
             except ToolFits as fits:
                 tool = fits.tool
-        asked = await self._tools.similar(tool, question, making.accepted, making.until)
+        asked = await self._tools.similar(tool, question, making.accepted, self._wanted(making))
         if asked is not None:
             making.answer.tool, making.said = asked
         async with contextlib.aclosing(self._by_engine(making)) as pieces:
@@ -174,33 +235,56 @@ class Orchestrator(Actor):
     async def _by_engine(
         self, making: Making, before_first: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncGenerator[Text, None]:
-        found = making.found
+        wanted = self._wanted(making)
+        generating = self._engines.generate(wanted, making.answer, making.accepted, before_first)
+        async with contextlib.aclosing(generating) as pieces:
+            async for piece in pieces:
+                self.progressed(piece.count)
+                yield piece
+
+    def _wanted(self, making: Making) -> Wanted:
+        """What is wanted of the engines for this answer."""
+        query, found, manner = making.query, making.found, making.manner
         before = said_before(found.conversation.turns) if found.conversation else []
         prompt = with_system(
-            [*before, *making.turns], self._options.system_prompt, found.hits, making.said
-        )
-        generating = self._engines.generate(
-            prompt, self._sampling(making.query), making.answer, making.accepted, making.until,
-            before_first,
+            [*before, *as_said(making.turns)], manner.system_prompt, found.hits, making.said,
+            making.functions.told(),
         )  # fmt: skip
-        async with contextlib.aclosing(generating) as items:
-            async for item in items:
-                if not isinstance(item, Generated):
-                    self.progressed(item.count)
-                    yield item
+        context = making.request.context
+        assert context.deadline is not None
+        return Wanted(
+            Generate(
+                messages=prompt, sampling=manner.sampling, logprobs=query.logprobs,
+                format=making.functions.format() or query.format, model=manner.model,
+                keep_alive_s=query.keep_alive_s,
+            ),
+            until=context.deadline,
+            priority=context.priority,
+            client=(making.request.peer, query.user),
+            undegraded=query.fail_if_degraded and self._profile() == "full",
+        )  # fmt: skip
 
-    async def _by_tool(
-        self, tool: FoundTool, found: Gathered, answer: AnswerInProgress, accepted: Accepted
-    ) -> Text | None:
+    async def _by_tool(self, tool: FoundTool, making: Making) -> Text | None:
         """What the tool says; None when the model answers instead."""
-        accepted.begin()
-        asked = await self._tools.exact(tool, found)
-        if asked is None or not asked[1].text.startswith(answer.text):
+        making.accepted.begin()
+        asked = await self._tools.exact(tool, making.found)
+        if asked is None or not asked[1].text.startswith(making.answer.text):
             # The tool is lost; or the model had begun to answer before it was there.
+            self._check_degraded(making)
             return None
-        await accepted.committed()
+        await making.accepted.committed()
         use, result = asked
-        return answer.said_by_tool(use, result.text, self.clock.now())
+        return making.answer.said_by_tool(use, result.text, self.clock.now())
+
+    @handles(GetRuntime)
+    def runtime(self, message: GetRuntime) -> RuntimeStatus:
+        """See `GetRuntime`."""
+        queue, engines = self._engines.status()
+        return RuntimeStatus(
+            profile=self._profile(), queue=queue, engines=engines,
+            queries=breaker_status(self._breaker, self.clock.now()),
+            experts=sorted(self._options.experts),
+        )  # fmt: skip
 
     # --- the question -----------------------------------------------------------------------
 
@@ -215,33 +299,31 @@ class Orchestrator(Actor):
             raise InvalidRequest("the question is empty")
         if message.conversation is not None and len(turns) > 1:
             raise InvalidRequest("a conversation goes on with one question; it knows the rest")
+        if message.functions and message.format is not None:
+            raise InvalidRequest("an answer either has a format or may call functions, not both")
         return turns
-
-    def _sampling(self, message: Query) -> Sampling:
-        options = self._options
-        return Sampling(
-            max_tokens=_chosen(message.max_tokens, options.max_tokens),
-            temperature=_chosen(message.temperature, options.temperature),
-            top_p=_chosen(message.top_p, options.top_p),
-            seed=_chosen(message.seed, options.seed),
-            stop=message.stop,
-        )
 
     # --- the end ----------------------------------------------------------------------------
 
-    def _told(self, message: Query, found: Gathered, answer: AnswerInProgress) -> Answered:
+    def _told(self, making: Making, is_call: bool) -> Answered:
+        message, found, answer = making.query, making.found, making.answer
         by_tool_alone = answer.tool is not None and answer.tool.how == "exact"
         used = [] if by_tool_alone else found.hits
         profile = self._profile()
         told = answer.finish(self.clock.now(), profile)
         lack = without_gpu(profile, told, self._gpu_engines())
-        missing = [*found.missing, *([lack] if lack else [])]
+        call = making.functions.call_in(answer.text, f"call-{message.id}") if is_call else None
+        missing = [*found.missing, *answer.missing, *([lack] if lack else [])]
+        if is_call and call is None and told.finish_reason == "stop":
+            missing.append("the function call that the model made is none")
         return told.model_copy(
             update={
                 "memories": [MemoryUse(id=h.id, score=h.score, text=h.text) for h in used],
                 "prompt": answer.prompt if message.explain else [],
                 "missing": missing,
                 "degraded": bool(missing),
+                "expert": making.manner.expert,
+                **({"calls": [call], "finish_reason": "calls"} if call is not None else {}),
             }
         )
 
@@ -275,7 +357,3 @@ class Orchestrator(Actor):
             ),
         )  # fmt: skip
         return stored.conversation
-
-
-def _chosen(asked: T | None, default: T) -> T:
-    return default if asked is None else asked

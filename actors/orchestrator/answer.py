@@ -11,7 +11,16 @@ from typing import Literal
 from protocol.errors import EngineFailed, NoyauError
 from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Continuation, Generated, Tokens
-from protocol.messages.orchestrator import Answered, Begun, EngineUse, Seam, Text, ToolUse
+from protocol.messages.orchestrator import (
+    Answered,
+    Begun,
+    EngineUse,
+    Failover,
+    Seam,
+    Text,
+    ToolUse,
+    Usage,
+)
 
 
 class AnswerInProgress:
@@ -26,6 +35,7 @@ class AnswerInProgress:
         self._max_losses = max_losses
         self._text: list[str] = [begun.text] if begun is not None and begun.text else []
         self._length = len(begun.text) if begun is not None else 0
+        self._resumed = bool(self._text)
         # Ids are exact only while all text came with them, from one model.
         self._tokens: list[int] | None = None if self._text else []
         self._model = ""
@@ -39,7 +49,11 @@ class AnswerInProgress:
         self._admitted_at: float | None = None
         self._lost_at: float | None = None
         self._pending: Seam | None = None
-        self._finish_reason: Literal["stop", "length"] = "stop"
+        self._finish_reason: Literal["stop", "length", "repetition"] = "stop"
+        self._failovers: list[Failover] = []
+        self._by = self._device = ""
+        self.missing: list[str] = []
+        """What engines made it without."""
         self.tool: ToolUse | None = None
         """The tool that said it, where one did."""
         self.prompt: list[ChatMessage] = []
@@ -60,7 +74,15 @@ class AnswerInProgress:
         """What an engine is to go on with, or None at the beginning."""
         if not self._text:
             return None
-        return Continuation(text="".join(self._text), tokens=self._tokens or [], model=self._model)
+        tokens = self._tokens or []
+        return Continuation(
+            text="".join(self._text), tokens=tokens, model=self._model,
+            count=len(tokens) or (0 if self._resumed else self._count),
+        )  # fmt: skip
+
+    def asked(self, engine: str, device: str) -> None:
+        """This engine is asked for it, or for more of it."""
+        self._by, self._device = engine, device
 
     def take(self, piece: Tokens, now: float, model: str = "") -> Text:
         """A piece from the engine that runs ``model``; returns what the client gets."""
@@ -76,7 +98,7 @@ class AnswerInProgress:
         self._text.append(piece.text)
         self._length += len(piece.text)
         self._count += piece.count
-        return Text(text=piece.text, count=piece.count, seam=seam)
+        return Text(text=piece.text, count=piece.count, seam=seam, logprobs=piece.logprobs)
 
     def _close_seam(self, now: float) -> Seam | None:
         if self._pending is None or self._lost_at is None:
@@ -94,6 +116,9 @@ class AnswerInProgress:
         """
         self._losses += 1
         self.losses_in_a_row += 1
+        self._failovers.append(
+            Failover(engine=engine, code=loss.code, reason=loss.message, position=self._length)
+        )
         if self._losses > self._max_losses:
             raise EngineFailed(
                 f"gave up after {self._losses} lost engines, last {engine}: {loss.message}",
@@ -102,6 +127,23 @@ class AnswerInProgress:
         if self._length and self._pending is None:
             self._lost_at = now
             self._pending = Seam(position=self._length, lost=engine, reason=loss.message)
+
+    def passed_over(self, engine: str, reason: str) -> None:
+        """An engine that is better was not asked, as its circuit breaker is open."""
+        if any(one.engine == engine for one in self._failovers):
+            return
+        self._failovers.append(
+            Failover(engine=engine, code="circuit_open", reason=reason, position=self._length)
+        )
+
+    def cut_short(self) -> None:
+        """It says the same over and over, and is ended here."""
+        self._finish_reason = "repetition"
+
+    @property
+    def failovers(self) -> list[Failover]:
+        """The engines that were lost or passed over."""
+        return self._failovers
 
     @property
     def length(self) -> int:
@@ -121,7 +163,9 @@ class AnswerInProgress:
                 engine=engine, device=end.device, backend=end.backend, model_name=end.model_name,
                 prompt_tokens=end.prompt_tokens, completion_tokens=end.completion_tokens,
                 prefill_ms=round(end.prefill_ms, 1), decode_ms=round(end.decode_ms, 1),
-                tokens_per_s=round(end.tokens_per_s, 1),
+                tokens_per_s=round(end.tokens_per_s, 1), cached_tokens=end.cached_tokens,
+                load_ms=round(end.load_ms, 1), drafted_tokens=end.drafted_tokens,
+                accepted_tokens=end.accepted_tokens,
             )
         )  # fmt: skip
 
@@ -140,8 +184,22 @@ class AnswerInProgress:
         return Answered(
             id=self._id, query=self._query, finish_reason=self._finish_reason,
             profile=profile, engines=self._engines, seams=self._seams, tokens=self._count,
+            engine=self._by, device=self._device, failovers=self._failovers, usage=self._used(),
             tool=self.tool,
             dropped_turns=self.dropped_turns,
             queued_ms=round(waited * 1000, 1),
             first_token_ms=first, total_ms=round((now - self._began) * 1000, 1),
         )  # fmt: skip
+
+    def _used(self) -> Usage:
+        """The prompt of the first engine that told it; of one that went on, less what it went on
+        from."""
+        if not self._engines:
+            return Usage(completion_tokens=self._count)
+        last = self._engines[-1]
+        begun = self._count - last.completion_tokens
+        return Usage(
+            prompt_tokens=max(0, last.prompt_tokens - begun),
+            completion_tokens=self._count,
+            cached_tokens=min(last.cached_tokens, max(0, last.prompt_tokens - begun)),
+        )

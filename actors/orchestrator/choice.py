@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    EngineFailed,
+    InternalError,
+    StreamBroken,
+)
 from protocol.lifecycle import Health
 from protocol.messages.supervisor import DirectoryEntry
+
+LOSSES = (ActorDied, ActorUnavailable, StreamBroken, EngineFailed, InternalError)
+"""Ends of an engine's stream after which another engine, or its next incarnation, may go on."""
 
 
 @dataclass(slots=True)
@@ -22,20 +32,70 @@ class Losses:
         self.by_name[entry.name] = self.by_name.get(entry.name, 0) + 1
 
 
-def choose(ready: Sequence[DirectoryEntry], lost: Losses) -> DirectoryEntry | None:
-    """The engine to ask; None when there is none.
+def models_of(engine: DirectoryEntry) -> list[str]:
+    """The names of the models that it can answer with."""
+    return [str(name) for name in engine.info.get("models") or ()]
 
-    ``ready`` stands in the order of preference. The engine that this answer lost least often goes
-    first: the next incarnation of one that died is back in no time, and what killed it may be this
-    very answer. Then one that is not unhealthy. An incarnation that was lost itself, and still
-    looks READY, goes last.
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An engine that is READY."""
+
+    entry: DirectoryEntry
+    permitted: bool = True
+    """Whether its circuit breaker lets a call through."""
+    running: int = 0
+    """Answers that it works on for this orchestrator."""
+    has_model: bool = True
+    """Whether it has the model that is asked for."""
+
+    @property
+    def slots(self) -> int:
+        """How many it can work on at once; one until it says."""
+        return int(self.entry.info.get("slots", 1))
+
+    @property
+    def device(self) -> str:
+        """What it computes on."""
+        return str(self.entry.info.get("device", ""))
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it is to be asked as long as another one is there."""
+        return self.permitted and self.entry.health is not Health.UNHEALTHY
+
+
+def choose(ready: Sequence[Candidate], lost: Losses) -> Candidate | None:
+    """The engine to ask; None when there is none. ``ready`` stands in the order of preference.
+
+    1. An incarnation that this answer lost, and that still looks READY, goes last.
+    2. The engine that it lost least often goes first: the next incarnation of one that died is back
+       in no time, and what killed it may be this very answer.
+    3. Then one that has the model; else the answer is made with another, and says so.
+    4. Then one that its circuit breaker permits and that is not unhealthy. Where all are refused,
+       one is asked all the same: a refusal would help nobody.
+    5. Then the device of the one that is preferred: a free slot on a slower device is no reason to
+       take that.
+    6. On that device, one with a free slot.
     """
+    devices = list(dict.fromkeys(candidate.device for candidate in ready))
     return min(
         ready,
-        key=lambda entry: (
-            entry.epoch in lost.epochs,
-            lost.by_name.get(entry.name, 0),
-            entry.health is Health.UNHEALTHY,
+        key=lambda one: (
+            one.entry.epoch in lost.epochs,
+            lost.by_name.get(one.entry.name, 0),
+            not one.has_model,
+            not one.permitted,
+            one.entry.health is Health.UNHEALTHY,
+            devices.index(one.device),
+            one.running >= one.slots,
         ),
         default=None,
     )
+
+
+def those_at_hand(ready: Sequence[Candidate]) -> list[Candidate]:
+    """The engines over which answers are spread now: those on the device of the first that is
+    well; where none is, all of them."""
+    well = [one for one in ready if one.is_well] or list(ready)
+    return [one for one in well if one.device == well[0].device]

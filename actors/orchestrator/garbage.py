@@ -13,12 +13,12 @@ from protocol.errors import EngineGarbage
 from protocol.messages.engine import Tokens
 
 ENOUGH = 3
-"""Bad characters, one behind the other in what is held back, that make garbage. One or two may be
-a model that quotes broken text."""
+"""Bad characters that make garbage. One or two may be a model that quotes broken text."""
 SHARE = 4
-"""And at least one in so many characters is bad."""
+"""And from the first on, at least one in so many characters is bad."""
 HELD_CHARS = 64
-"""More is not held back: what is not garbage by then is text with odd characters."""
+"""More, from the first bad one on, is not held back: what is not garbage by then is text with odd
+characters."""
 
 _BAD_CATEGORIES = frozenset({"Cc", "Cn", "Cs"})
 """Controls, characters that are none, and halves of characters."""
@@ -26,12 +26,18 @@ _GOOD_CONTROLS = frozenset("\t\n\r\f\x1b")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def bad_characters(text: str) -> int:
-    """How many of them no text has."""
+def is_garbage(text: str) -> bool | None:
+    """Whether it is, from its first bad character on; None where it has too few to say so."""
     # Nearly all text is looked at no further.
     if text.isprintable() and REPLACEMENT not in text:
-        return 0
-    return sum(_is_bad(letter) for letter in text)
+        return False
+    bad = [at for at, letter in enumerate(text) if _is_bad(letter)]
+    if not bad:
+        return False
+    suspect = len(text) - bad[0]
+    if len(bad) >= ENOUGH and len(bad) * SHARE >= suspect:
+        return True
+    return None if suspect <= HELD_CHARS else False
 
 
 def _is_bad(letter: str) -> bool:
@@ -48,17 +54,14 @@ class GarbageFilter:
 
     def take(self, piece: Tokens) -> list[Tokens]:
         """What may be said now. Raises `EngineGarbage`; what is held back then was never said."""
-        bad = bad_characters(piece.text)
-        if not bad and not self._held:
+        if not self._held and is_garbage(piece.text) is False:
             return [piece]
         self._held.append(piece)
         text = "".join(one.text for one in self._held)
-        bad = bad_characters(text)
-        if bad >= ENOUGH and bad * SHARE >= len(text):
-            raise EngineGarbage(f"the engine says what is no text: {text[:HELD_CHARS]!a}")
-        if len(text) <= HELD_CHARS and bad_characters(piece.text):
-            return []
-        return self.rest()
+        verdict = is_garbage(text)
+        if verdict:
+            raise EngineGarbage(f"the engine says what is no text: {text[-HELD_CHARS:]!a}")
+        return [] if verdict is None else self.rest()
 
     def rest(self) -> list[Tokens]:
         """What was held back and is text after all."""

@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from actors.orchestrator.prompt import own_tools
 from configs.actor_settings import OrchestratorSettings
 from protocol.caller import Caller
 from protocol.clock import Clock
@@ -93,7 +94,7 @@ class Gatherer:
         found.hits = recalled.hits if recalled is not None else []
 
     async def _tool(self, query: Query, question: str, found: Gathered) -> None:
-        if query.tools and question.strip() and len(question) <= MAX_TEXT:
+        if own_tools(query) and question.strip() and len(question) <= MAX_TEXT:
             found.tool = await self._look(
                 TOOL_USER, FindTool(text=question, similar=False), "tools", found
             )

@@ -26,6 +26,11 @@ def question_of(query: Query) -> str:
     return asked[-1] if asked else ""
 
 
+def own_tools(query: Query) -> bool:
+    """Whether noyau's own tools may be asked: not where a client brings functions."""
+    return query.tools and not query.functions
+
+
 def said_before(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
     """The turns of a conversation as the model's template takes them. What a tool answered was an
     answer like any other."""
@@ -42,12 +47,14 @@ def with_system(
     system: str | None,
     hits: Sequence[Hit],
     said: ToolResult | None = None,
+    functions: str = "",
 ) -> list[ChatMessage]:
     """The turns behind one system message: their own or else ``system``, and below it the memories
-    that fit and what a tool said; none where there is nothing to say."""
+    that fit, what a tool said and which functions there are; none where there is nothing to say."""
     own = turns[0].content if turns and turns[0].role == "system" else None
     rest = list(turns[1:] if own is not None else turns)
-    parts = [own if own is not None else system, _remembered(hits), _said(said)]
+    parts = [own if own is not None else system, _remembered(hits), _said(said),
+             functions]  # fmt: skip
     text = "\n\n".join(part for part in parts if part)
     if not text:
         return rest

@@ -20,6 +20,7 @@ from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.gathering import TOOL_USER, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.prompt import filling
+from actors.orchestrator.wanted import Wanted
 from protocol.caller import Caller
 from protocol.errors import ActorDied, ActorUnavailable, NoyauError, OutcomeUnknown, Poisoned
 from protocol.messages.orchestrator import ToolUse
@@ -88,14 +89,15 @@ class Tools:
             await asyncio.wait([task])
 
     async def similar(
-        self, tool: ToolInfo, question: str, accepted: Accepted, until: float
+        self, tool: ToolInfo, question: str, accepted: Accepted, wanted: Wanted
     ) -> tuple[ToolUse, ToolResult] | None:
         """What a similar tool says with arguments that the model filled in; None when they do not
         fit, which is usual: likeness is no more than a guess. Raises `Poisoned` when engines died
         over the query."""
         prompt = filling(tool, question)
         try:
-            arguments = await self._engines.fill(prompt, tool.parameters, accepted, until)
+            filling_in = wanted.to_fill(prompt, tool.parameters)
+            arguments = await self._engines.fill(filling_in, accepted)
             call = CallTool(name=tool.name, arguments=arguments)
             return _use(result := await self._caller.ask(TOOL_USER, call), call, "similar"), result
         except (NoyauError, ValueError) as error:

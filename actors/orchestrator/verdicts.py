@@ -14,6 +14,7 @@ from protocol.errors import (
     ActorUnavailable,
     AssetError,
     Cancelled,
+    CircuitOpen,
     DeadlineExceeded,
     EngineFailed,
     FrameTooLarge,
@@ -30,6 +31,7 @@ from protocol.errors import (
     ToolFailed,
     Unavailable,
     UnknownOperation,
+    WouldBeDegraded,
 )
 
 
@@ -54,6 +56,8 @@ VERDICTS: Mapping[type[NoyauError], Verdict] = {
     DeadlineExceeded: _IGNORED,
     # Somebody else's: too much was asked at once, there is no noyau, a tool has a defect.
     Overloaded: _IGNORED,
+    CircuitOpen: _IGNORED,
+    WouldBeDegraded: _IGNORED,
     NotRunning: _IGNORED,
     ToolFailed: _IGNORED,
     # The engine's.

@@ -18,10 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from noyau.chaos.conducting import Conductor
+from noyau.chaos.conducting import Conductor, is_engine
 from noyau.chaos.kinds import KINDS, OWN, Kind
 from noyau.chaos.observing import Fault
-from noyau.chaos.plan import Step, make_plan
+from noyau.chaos.plan import Step, counts, make_plan
 from noyau.chaos.report import as_object, as_tables
 from noyau.chaos.running import Run
 from noyau.here import check_here
@@ -70,8 +70,13 @@ def chaos(
                      "delay last."),
     ] = 2.0,
     requests: Annotated[
-        int, typer.Option("--requests", min=1, help="How many requests fail.")
+        int, typer.Option("--requests", min=1, help="How many requests fail, or answers of an "
+                          "engine go wrong.")
     ] = 3,
+    after: Annotated[
+        int, typer.Option("--after", min=0, max=1_000_000, metavar="TOKENS",
+                          help="At which token of its answers an engine goes wrong.")
+    ] = 20,
     delay: Annotated[
         float, typer.Option("--delay", min=0, max=600, help="Seconds by which messages are late.")
     ] = 0.2,
@@ -117,6 +122,7 @@ def chaos(
         noyau chaos kill storage              one fault, and what follows
         noyau chaos stop cpu_engine
         noyau chaos fail orchestrator --requests 3
+        noyau chaos garble gpu_engine --requests 1 --after 10
         noyau chaos --seed 1 --for 10m        random ones under load
         noyau chaos --seed 1 --for 10m --plan only show what that does
 
@@ -132,6 +138,15 @@ def chaos(
         fail        the next requests end in an error
         drop        replies and parts of streams are lost
         delay       what is sent comes late
+
+    \b
+    Of an engine, in the middle of its next answers:
+        die            SIGKILL
+        freeze         nothing more comes, though its process answers
+        garble         garbage comes
+        slow           it comes at a tenth of the speed
+        out_of_memory  the device has no memory left
+        nan            it computes with numbers that are none
 
     The random run asks questions, remembers, recalls and calls tools all the time, and keeps books:
     every request has to end in its answer or in one typed error. At the end it waits until all is
@@ -153,8 +168,10 @@ def chaos(
         raise typer.BadParameter(f"say whom it hits, as in `noyau chaos {kind.name} storage`")
     if name in OWN and name not in kind.own:
         raise typer.BadParameter(f"{kind.name} is for actors; {name} is none")
-    lasts = float(requests) if kind.name == "fail" else seconds
+    lasts = float(requests) if counts(kind.name) else seconds
     step = Step(0.0, kind.name, name, lasts)
+    if kind.how is not None:
+        run(lambda: _spoil(run_folder, step, after, as_json))
     run(lambda: _one(run_folder, step, delay, mib, as_json))
 
 
@@ -190,6 +207,28 @@ async def _one(run_folder: RunFolder, step: Step, delay_s: float, mib: int, as_j
     else:
         _tell(fault, gone_on)
     return 0 if fault.over else EXIT_ERROR
+
+
+async def _spoil(run_folder: RunFolder, step: Step, after_tokens: int, as_json: bool) -> int:
+    """Have an engine get its next answers wrong; what follows is seen by whoever asks."""
+    check_here(run_folder)
+    async with (
+        Client.connect(run_folder) as client,
+        Conductor(client, after_tokens=after_tokens) as conductor,
+    ):
+        entry = client.caller.directory.entries.get(step.target)
+        if entry is None or not is_engine(entry):
+            raise NotFound(f"there is no engine {step.target!r} that is ready; see `noyau status`")
+        await conductor.inject(step)
+    if as_json:
+        known = {"fault": step.kind, "target": step.target, "answers": int(step.seconds)}
+        print(json.dumps(known | {"after_tokens": after_tokens}, indent=2))
+    else:
+        typer.echo(
+            f"{step.kind} {step.target}: its next {int(step.seconds)} answers, from token "
+            f"{after_tokens} on. Ask something: noyau ask --explain …"
+        )
+    return 0
 
 
 def _waiting(fault: Fault) -> Text:
@@ -247,12 +286,16 @@ class _Order:
         self.seed, self.seconds, self.every_s = seed, seconds, every_s
         self.clients, self.kinds, self.named = clients, kinds, named
 
-    def plan(self, actors: Sequence[str], known: Sequence[str]) -> list[Step]:
+    def plan(
+        self, actors: Sequence[str], known: Sequence[str], engines: Sequence[str]
+    ) -> list[Step]:
         """The faults. Raises `NotFound` for a name that there is not."""
         for name in self.named:
             if name not in known:
                 raise NotFound(f"there is no process {name!r}; there are: {', '.join(known)}")
-        return make_plan(self.seed, self.seconds, self.every_s, actors, self.kinds, self.named)
+        return make_plan(
+            self.seed, self.seconds, self.every_s, actors, self.kinds, self.named, engines
+        )
 
 
 async def _random(run_folder: RunFolder, order: _Order, show_plan: bool, as_json: bool) -> int:
@@ -260,7 +303,9 @@ async def _random(run_folder: RunFolder, order: _Order, show_plan: bool, as_json
     async with Client.connect(run_folder) as client:
         found = await client.status()
         ready = [actor.name for actor in found.actors if actor.state is ActorState.READY]
-        plan = order.plan(ready, [*(actor.name for actor in found.actors), *OWN])
+        entries = client.caller.directory.entries
+        engines = [name for name in ready if name in entries and is_engine(entries[name])]
+        plan = order.plan(ready, [*(actor.name for actor in found.actors), *OWN], engines)
         if show_plan:
             _print_plan(order.seed, plan, as_json)
             return 0
@@ -298,7 +343,7 @@ def _print_plan(seed: int, plan: Sequence[Step], as_json: bool) -> None:
     for heading in ("at", "fault", "whom", "how long"):
         table.add_column(heading, header_style="dim")
     for step in plan:
-        unit = "requests" if step.kind == "fail" else "s"
+        unit = "requests" if counts(step.kind) else "s"
         lasts = f"{step.seconds:g} {unit}" if step.seconds else ""
         table.add_row(f"{step.at_s:.1f} s", step.kind, step.target, lasts)
     _console().print(table)

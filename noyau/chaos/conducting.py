@@ -10,17 +10,18 @@ from typing import Any
 
 import psutil
 
-from noyau.chaos.kinds import OWN
+from noyau.chaos.kinds import KINDS, OWN
 from noyau.chaos.observing import Fault, Observations
 from noyau.chaos.plan import Step
 from protocol.client import Client
 from protocol.errors import ActorDied, ActorUnavailable, NotFound, NotRunning, NoyauError
 from protocol.lifecycle import SETTLED, ActorState
 from protocol.messages.actor import ActorFault, Disturb, Ping
+from protocol.messages.engine import Misbehave
 from protocol.messages.memory import ListMemories
 from protocol.messages.orchestrator import Query
 from protocol.messages.storage import ListAssets
-from protocol.messages.supervisor import Inject, Restart, Status, WatchEvents
+from protocol.messages.supervisor import DirectoryEntry, Inject, Restart, Status, WatchEvents
 from protocol.messages.tool_user import ListTools
 
 ORDER_S = 5.0
@@ -43,8 +44,12 @@ DISTURBANCES: dict[str, ActorFault] = {
 class Conductor:
     """One client that orders faults and looks at nothing else. Use it with ``async with``."""
 
-    def __init__(self, client: Client, *, delay_s: float = 0.2, mib: int = 256) -> None:
-        """``delay_s`` and ``mib`` are those of every `Disturb`."""
+    def __init__(
+        self, client: Client, *, delay_s: float = 0.2, mib: int = 256, after_tokens: int = 20
+    ) -> None:
+        """``delay_s`` and ``mib`` are those of every `Disturb`; ``after_tokens`` of an answer
+        engines get it wrong."""
+        self._after_tokens = after_tokens
         self.observed = Observations()
         self._client = client
         self._delay_s, self._mib = delay_s, mib
@@ -102,6 +107,13 @@ class Conductor:
         if step.kind in ("kill", "stop", "slow_start"):
             await self._order_of_the_supervisor(fault)
             return
+        how = KINDS[step.kind].how
+        if how is not None:
+            answers = max(1, int(step.seconds))
+            order = Misbehave(how=how, after_tokens=self._after_tokens, answers=answers)
+            fault.begins(time.monotonic())
+            await ask(order, to=step.target, timeout_s=ORDER_S)
+            return
         message = Disturb(
             fault=DISTURBANCES[step.kind], seconds=step.seconds, delay_s=self._delay_s,
             requests=max(1, int(step.seconds)), mib=self._mib,
@@ -149,6 +161,7 @@ class Conductor:
 
     async def end_disturbances(self) -> None:
         """Nothing is got wrong on purpose any more."""
+        await self._have_engines_behave()
         for entry in list(self._client.caller.directory.entries.values()):
             if entry.state is ActorState.READY:
                 try:
@@ -156,6 +169,13 @@ class Conductor:
                 except (ActorUnavailable, ActorDied, NotRunning):
                     # Its fault ends with it.
                     continue
+
+    async def _have_engines_behave(self) -> None:
+        for entry in list(self._client.caller.directory.entries.values()):
+            if is_engine(entry):
+                # Its orders end with it.
+                with contextlib.suppress(ActorUnavailable, ActorDied, NotRunning):
+                    await self._client.ask(Misbehave(how="none"), to=entry.name, timeout_s=ORDER_S)
 
     def let_go_on(self) -> list[int]:
         """Whatever was stopped and still stands gets SIGCONT; returns its process ids."""
@@ -249,7 +269,7 @@ class Conductor:
                 async with await caller.stream(target, query, timeout_s=10) as stream:
                     async for _ in stream:
                         pass
-            case _ if "slots" in caller.directory.entries[target].info:
+            case _ if is_engine(caller.directory.entries[target]):
                 # An engine: who wants text goes through the orchestrator, which goes on by itself.
                 await self._client.ask(Query(text="Are you there?", max_tokens=1), timeout_s=10)
             case _:
@@ -259,3 +279,8 @@ class Conductor:
 def all_settled(found: Status) -> bool:
     """Whether every actor has come as far as it can on this machine."""
     return all(actor.state in SETTLED for actor in found.actors)
+
+
+def is_engine(entry: DirectoryEntry) -> bool:
+    """Whether it is an engine that is READY."""
+    return entry.state is ActorState.READY and "slots" in entry.info

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from protocol.messages.engine import Misbehaviour
+
 OWN = ("supervisor", "spawner", "guard")
 """Processes that are no actors."""
 
 Name = Literal[
-    "kill", "stop", "spin", "stall", "leak", "slow_exit", "slow_start", "fail", "drop", "delay"
-]
+    "kill", "stop", "spin", "stall", "leak", "slow_exit", "slow_start", "fail", "drop", "delay",
+    "die", "freeze", "garble", "slow", "out_of_memory", "nan",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class Kind:
     """Whether the supervisor may come to know of it."""
     errors: frozenset[str] = frozenset()
     """Codes of the errors in which a request may end by it."""
+    how: Misbehaviour | None = None
+    """What an engine is told to get wrong in its next answers; None: it is no fault of engines
+    alone."""
 
 
 _ENDED = frozenset(
@@ -42,6 +48,7 @@ _ENDED = frozenset(
      "engine_failed", "stream_broken", "poisoned"}
 )  # fmt: skip
 _HELD_UP = _ENDED | {"cancelled"}
+_BAD_ENGINE = _ENDED | {"engine_stalled", "engine_garbage", "engine_out_of_memory"}
 _FAILED = frozenset({"actor_unavailable", "engine_failed", "outcome_unknown"})
 _LOST = frozenset({"deadline_exceeded", "stream_broken", "engine_failed", "outcome_unknown"})
 
@@ -66,6 +73,18 @@ KINDS: dict[str, Kind] = {
              seconds=(0.1, 1.0), rest_s=6.0, seen=False, errors=_LOST),
         Kind("delay", "what it sends comes late, for some seconds", weight=2,
              seconds=(0.5, 2.0), rest_s=6.0, seen=False, errors=_LOST),
+        Kind("die", "an engine is killed in the middle of its next answers", rest_s=10.0,
+             seconds=(1.0, 1.0), seen=False, errors=_BAD_ENGINE, how="die"),
+        Kind("freeze", "an engine's next answers stand still, though its process answers",
+             rest_s=20.0, seconds=(1.0, 1.0), seen=False, errors=_BAD_ENGINE, how="stall"),
+        Kind("garble", "an engine says garbage in the middle of its next answers", rest_s=6.0,
+             seconds=(1.0, 2.0), seen=False, errors=_BAD_ENGINE, how="garble"),
+        Kind("slow", "an engine's next answers come at a tenth of the speed", rest_s=10.0,
+             seconds=(1.0, 2.0), seen=False, errors=_BAD_ENGINE, how="slow"),
+        Kind("out_of_memory", "the device of an engine has no memory left", rest_s=6.0,
+             seconds=(1.0, 2.0), seen=False, errors=_BAD_ENGINE, how="out_of_memory"),
+        Kind("nan", "an engine computes with numbers that are none", rest_s=6.0,
+             seconds=(1.0, 2.0), seen=False, errors=_BAD_ENGINE, how="nan"),
     )
 }  # fmt: skip
 

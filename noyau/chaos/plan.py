@@ -19,7 +19,7 @@ MOST_ENDS = {"supervisor": 3, "guard": 3, "spawner": 4}
 MOST_ENDS_OF_AN_ACTOR = 10
 """Within the window. The guard starts a supervisor again five times a minute, the supervisor a
 process eight times in half a minute; what dies with another process is not counted there."""
-ENDING = {"kill", "stop", "spin", "stall", "leak", "slow_exit", "slow_start"}
+ENDING = {"kill", "stop", "spin", "stall", "leak", "slow_exit", "slow_start", "die", "freeze"}
 JITTER = 0.5
 """Faults come between half and one and a half times the interval apart."""
 PAIR = {"supervisor": "guard", "guard": "supervisor"}
@@ -34,11 +34,21 @@ class Step:
     kind: str
     target: str
     seconds: float = 0.0
-    """How long it lasts, where it is of a kind that lasts; for ``fail``, how many requests."""
+    """How long it lasts, where it is of a kind that lasts; else how many requests, see `counts`."""
 
 
-def targets_of(kind: Kind, actors: Sequence[str], named: Sequence[str] = ()) -> list[str]:
-    """Whom a random run may hit with this kind; ``named``: whom the user wants hit alone."""
+def counts(kind: str) -> bool:
+    """Whether how long it lasts is a number of requests."""
+    return kind == "fail" or KINDS[kind].how is not None
+
+
+def targets_of(
+    kind: Kind, actors: Sequence[str], named: Sequence[str] = (), engines: Sequence[str] = ()
+) -> list[str]:
+    """Whom a random run may hit with this kind; ``named``: whom the user wants hit alone;
+    ``engines``: those of the actors that are one."""
+    if kind.how is not None:
+        return [name for name in engines if not named or name in named]
     if not named:
         return [*actors, *kind.drawn]
     return [name for name in named if name in kind.own or name not in OWN]
@@ -51,8 +61,10 @@ def make_plan(
     actors: Sequence[str],
     kinds: Sequence[str] = tuple(KINDS),
     named: Sequence[str] = (),
+    engines: Sequence[str] = (),
 ) -> list[Step]:
-    """The faults of a run of so many seconds, about one every ``every_s``."""
+    """The faults of a run of so many seconds, about one every ``every_s``; ``engines``: those of
+    the actors that are one."""
     chance = random.Random(seed)
     limits = _Limits()
     plan: list[Step] = []
@@ -61,7 +73,7 @@ def make_plan(
         choices = {
             kind: [
                 name
-                for name in targets_of(KINDS[kind], actors, named)
+                for name in targets_of(KINDS[kind], actors, named, engines)
                 if limits.allow(at, kind, name)
             ]
             for kind in kinds
@@ -72,9 +84,7 @@ def make_plan(
         (kind,) = chance.choices(possible, [KINDS[one].weight for one in possible])
         target = chance.choice(choices[kind])
         lasts = round(chance.uniform(*KINDS[kind].seconds), 2)
-        plan.append(
-            Step(round(at, 3), kind, target, float(int(lasts)) if kind == "fail" else lasts)
-        )
+        plan.append(Step(round(at, 3), kind, target, float(int(lasts)) if counts(kind) else lasts))
         limits.take(at, kind, target)
     return plan
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from protocol.envelope import new_id
 from protocol.errors import ActorDied, NoyauError
-from protocol.lifecycle import Profile
-from protocol.messages.base import Message, Role, Stream
+from protocol.lifecycle import ActorState, Health, Profile
+from protocol.messages.base import Ask, Message, Role, Stream
 from protocol.messages.engine import NAME, ChatMessage, Format, FunctionCall, TokenLogprob
 
 
@@ -68,6 +68,11 @@ class EngineUse(Message):
     prefill_ms: float
     decode_ms: float
     tokens_per_s: float
+    cached_tokens: int = 0
+    load_ms: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """These as in `Generated`."""
 
 
 class Failover(Message):
@@ -155,6 +160,91 @@ class Answered(Message):
     """What the answer was made without, and why."""
     degraded: bool = False
     """Made in a way worse than the device profile promises: something was missing."""
+
+
+class BreakerStatus(Message):
+    """A circuit breaker. Totals are since the orchestrator started; ages are in seconds."""
+
+    state: Literal["closed", "open", "half_open"]
+    generation: int
+    """Raised with each change of state."""
+    failure_count: int
+    """Of those that open it."""
+    success_count: int
+    """Of probes, of those that close it."""
+    probes_in_flight: int
+    opens_for_s: float | None
+    """Until it is probed; None where it is not open."""
+    granted: int
+    successes: int
+    failures: int
+    ignored: int
+    """Calls that said nothing: taken back, or the client's mistake."""
+    rejections: int
+    forced: int
+    """Calls past the open breaker, where no other engine was there."""
+    slow: int
+    last_failure_s: float | None
+    """Ago."""
+    last_success_s: float | None
+
+
+class EngineStatus(Message):
+    """An engine as the orchestrator sees it."""
+
+    name: str
+    epoch: str
+    state: ActorState
+    health: Health
+    reason: str
+    device: str
+    backend: str
+    model: str
+    slots: int
+    running: int
+    """Answers that it works on."""
+    breaker: BreakerStatus
+
+
+class QueueStatus(Message):
+    """The admission queue in front of the engines. Totals are since the orchestrator started."""
+
+    waiting: dict[str, int]
+    """By priority: ``critical``, ``high``, ``normal``, ``low``."""
+    running: int
+    slots: int
+    tokens: int
+    """In flight: prompts and longest answers of all that run."""
+    max_waiting: int
+    entered: int
+    admitted: int
+    finished: int
+    dropped: int
+    abandoned: int
+    expired: int
+    refused: dict[str, int]
+    """By reason; never taken in."""
+    rate_per_s: float | None
+    estimated_wait_s: float
+    overloaded_for_s: float | None
+    """Until LOW and NORMAL are taken again, at the latest; None where they are."""
+
+
+class RuntimeStatus(Message):
+    """How queries are answered now."""
+
+    profile: Profile
+    queue: QueueStatus
+    engines: list[EngineStatus]
+    queries: BreakerStatus
+    """The circuit breaker of queries as a whole."""
+    experts: list[str]
+
+
+class GetRuntime(Ask[RuntimeStatus], operation="orchestrator.runtime", role=Role.OBSERVE):
+    """How do queue, engines and circuit breakers do?"""
+
+    idempotent = True
 
 
 class Function(Message):

@@ -2,56 +2,288 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 import signal
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
-from noyau import Client, Query
+from noyau import Answer, Client, Query
+from protocol.errors import InvalidRequest, NotFound, WouldBeDegraded
 from protocol.lifecycle import ActorState, Health
-from protocol.messages.orchestrator import Answered
-from tests.support.system import connect, pid_of, running
+from protocol.messages.engine import Format, Misbehave, Misbehaviour
+from protocol.messages.orchestrator import Function, GetRuntime, RuntimeStatus
+from protocol.messages.supervisor import WatchEvents
+from tests.support.system import System, connect, pid_of, running, shared, status_when
 
-CPU = ("actors.cpu_engine.settings.backend=simulated",
-       "actors.cpu_engine.settings.simulated_token_s=0.001")  # fmt: skip
-GPU = ("actors.gpu_engine.settings.backend=simulated",
-       "actors.gpu_engine.settings.simulated_token_s=0.001")  # fmt: skip
-WORDS = Query(text="Go on.", max_tokens=60)
+CPU, GPU = (
+    tuple(
+        f"actors.{name}.settings.{setting}"
+        for setting in ("backend=simulated", "simulated_token_s=0.001")
+    )
+    for name in ("cpu_engine", "gpu_engine")
+)
+BREAKS_S = 1.0
+SETTINGS = (
+    *CPU, *GPU, "watchdog.decode_s=0.5", "watchdog.min_s=0.3", "engine_breaker.failures=3",
+    f"engine_breaker.open_s={BREAKS_S}", "restart.max_restarts=1000",
+    # Whether an engine is unhealthy besides is not what these tests are about.
+    "health.min_calls=100000", "health.failures_in_a_row=1000",
+    'actors.orchestrator.settings.experts={poet = { system_prompt = "Rhyme.", max_tokens = 7 }}',
+)  # fmt: skip
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+WEATHER = Function(name="weather", description="The weather of a place.", parameters={
+    "type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"],
+    "additionalProperties": False,
+})  # fmt: skip
 
 
 def failing(how: str) -> str:
+    """The setting by which the GPU engine fails in all answers."""
     return f"actors.gpu_engine.settings.simulated_failure={how}"
 
 
-async def answer(client: Client) -> tuple[str, Answered]:
-    whole = await client.ask(WORDS)
-    return whole.text, whole.metadata
+def words(**more: object) -> Query:
+    return Query.model_validate({"text": "Go on.", "max_tokens": 60, "tools": False, **more})
 
 
-async def uninterrupted() -> str:
-    async with running(*CPU, *GPU) as system, await connect(system) as client:
-        text, metadata = await answer(client)
-        assert [use.device for use in metadata.engines] == ["gpu"]
-        assert {use.backend for use in metadata.engines} == {"simulated"}
-        assert metadata.seams == []
-        return text
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    with shared(*SETTINGS) as found:
+        yield found
 
 
-async def test_the_gpu_engine_answers_where_it_is_and_is_marked_as_simulated() -> None:
-    assert len((await uninterrupted()).split()) == 60
+@contextlib.asynccontextmanager
+async def well(system: System) -> AsyncGenerator[Client, None]:
+    """A client of it, once both engines are well."""
+    async with await connect(system) as found:
+        await status_when(found, lambda status: all(
+            actor.state is ActorState.READY and actor.health is Health.HEALTHY
+            for actor in status.actors if actor.name.endswith("_engine")
+        ))  # fmt: skip
+        # Answers that end well take the failures of others off the breaker's count.
+        while not _all_closed(await found.ask(GetRuntime())):
+            await found.ask(words(max_tokens=1))
+            await found.caller.wait_for_news(found.caller.clock.now() + 0.05)
+        yield found
 
 
-@pytest.mark.parametrize("how", ["fail", "die"])
-async def test_when_the_gpu_engine_fails_in_mid_answer_the_cpu_engine_goes_on(how: str) -> None:
-    whole = await uninterrupted()
-    async with running(*CPU, *GPU, failing(how)) as system, await connect(system) as client:
-        text, metadata = await answer(client)
-        assert text == whole
-        (seam,) = metadata.seams
+def _all_closed(runtime: RuntimeStatus) -> bool:
+    return all(
+        engine.breaker.state == "closed" and engine.breaker.failure_count == 0
+        for engine in runtime.engines
+    )
+
+
+async def uninterrupted(client: Client, query: Query) -> Answer:
+    whole = await client.ask(query.model_copy(update={"id": f"{query.id}x"}))
+    assert [use.device for use in whole.metadata.engines] == ["gpu"]
+    assert whole.metadata.seams == []
+    assert not whole.metadata.degraded
+    return whole
+
+
+async def spoil(
+    client: Client, how: Misbehaviour, after_tokens: int = 20, answers: int = 1
+) -> None:
+    order = Misbehave(how=how, after_tokens=after_tokens, answers=answers)
+    await client.ask(order, to="gpu_engine")
+
+
+async def test_the_gpu_engine_answers_where_it_is_and_is_marked_as_simulated(
+    system: System,
+) -> None:
+    async with well(system) as client:
+        whole = await uninterrupted(client, words())
+        assert len(whole.text.split()) == 60
+        told = whole.metadata
+        assert {use.backend for use in told.engines} == {"simulated"}
+        assert (told.device, told.profile, told.failovers) == ("gpu", "full", [])
+        assert told.engine.startswith("gpu_engine.")
+        assert told.usage.completion_tokens == 60
+        assert told.usage.prompt_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("fail", "engine_failed"),
+        ("die", "actor_died"),
+        ("stall", "engine_stalled"),
+        ("garble", "engine_garbage"),
+        ("out_of_memory", "engine_out_of_memory"),
+        ("nan", "engine_garbage"),
+    ],
+)
+async def test_when_the_gpu_engine_fails_in_mid_answer_the_cpu_engine_goes_on(
+    system: System, how: Misbehaviour, code: str
+) -> None:
+    async with well(system) as client:
+        whole = await uninterrupted(client, query := words())
+        await spoil(client, how)
+        cut = await client.ask(query)
+        told = cut.metadata
+        assert cut.text == whole.text
+        (seam,) = told.seams
         assert seam.lost.startswith("gpu_engine.")
-        assert len(text[: seam.position].split()) <= 20
-        assert metadata.engines[-1].device == "cpu"
-        assert metadata.engines[-1].completion_tokens >= 40
+        assert 0 < len(cut.text[: seam.position].split()) <= 20
+        (lost,) = told.failovers
+        assert (lost.code, lost.engine, lost.position) == (code, seam.lost, seam.position)
+        assert (told.device, told.engines[-1].device) == ("cpu", "cpu")
+        assert told.engines[-1].completion_tokens >= 40
+        assert told.degraded
+        assert any("without the GPU" in what for what in told.missing)
+        assert told.usage.completion_tokens == 60
+
+
+@pytest.mark.parametrize("how", ["fail", "die", "garble"])
+async def test_json_that_was_cut_goes_on_within_its_schema(
+    system: System, how: Misbehaviour
+) -> None:
+    async with well(system) as client:
+        query = words(format=Format(json_schema=PERSON))
+        whole = await uninterrupted(client, query)
+        await spoil(client, how, after_tokens=10)
+        cut = await client.ask(query)
+        assert len(cut.metadata.seams) == 1
+        assert cut.text == whole.text
+        assert json.loads(cut.text).keys() == {"name", "age"}
+
+
+async def test_a_function_call_that_was_cut_is_made_once(system: System) -> None:
+    async with well(system) as client:
+        query = words(functions=[WEATHER], function_choice="required")
+        await spoil(client, "fail", after_tokens=25)
+        pieces = []
+        async with client.stream(query) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+        assert stream.end is not None
+        assert len(stream.end.seams) == 1
+        assert all(piece.is_call for piece in pieces)
+        (call,) = stream.end.calls
+        assert (call.name, json.loads(call.arguments).keys()) == ("weather", {"place"})
+        assert stream.end.finish_reason == "calls"
+        assert (await client.ask(query)).text == ""
+
+
+async def test_an_answer_that_may_not_be_degraded_is_refused_where_it_would_be(
+    system: System,
+) -> None:
+    async with well(system) as client:
+        fine = await client.ask(words(fail_if_degraded=True))
+        assert not fine.metadata.degraded
+        # In the middle of it, and before it begins.
+        for after_tokens in (20, 0):
+            await spoil(client, "fail", after_tokens, answers=10)
+            with pytest.raises(WouldBeDegraded, match="failed too often"):
+                await client.ask(words(fail_if_degraded=True))
+            await spoil(client, "none")
+        async with running(*SETTINGS, "device.profile=lite") as lite, await connect(lite) as other:
+            assert not (await other.ask(words(fail_if_degraded=True))).metadata.degraded
+
+
+async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probed(
+    system: System,
+) -> None:
+    async with well(system) as client, events(client, "breaker.") as told:
+        await spoil(client, "fail", after_tokens=5, answers=3)
+        for _ in range(3):
+            await client.ask(words())
+        passed_over = (await client.ask(words())).metadata
+        assert [use.device for use in passed_over.engines] == ["cpu"]
+        assert [(one.engine, one.code) for one in passed_over.failovers] == [
+            ("gpu_engine", "circuit_open")
+        ]
+        assert passed_over.degraded
+        gpu, cpu = (await client.ask(GetRuntime())).engines
+        assert (gpu.breaker.state, cpu.breaker.state) == ("open", "closed")
+        assert gpu.breaker.rejections >= 1
+        assert gpu.breaker.opens_for_s is not None
+        assert gpu.breaker.opens_for_s <= BREAKS_S
+        async with asyncio.timeout(20):
+            while (await client.ask(words())).metadata.device != "gpu":
+                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+            while not _all_closed(await client.ask(GetRuntime())):
+                await client.ask(words())
+            while "breaker.closed" not in told:
+                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+        assert told == ["breaker.open", "breaker.half_open", "breaker.closed"]
+
+
+@contextlib.asynccontextmanager
+async def events(client: Client, prefix: str) -> AsyncGenerator[list[str], None]:
+    """The names of what happens meanwhile, as they come."""
+    told: list[str] = []
+
+    async def watch() -> None:
+        async with client.stream(WatchEvents(prefix=prefix), timeout_s=60) as stream:
+            async for batch in stream:
+                told.extend(event.what for event in batch.events)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield told
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def test_a_stalled_engine_is_told_to_the_supervisor(system: System) -> None:
+    async with well(system) as client, events(client, "actor.stalled") as told:
+        await client.ask(words())
+        await spoil(client, "stall")
+        assert (await client.ask(words())).metadata.device == "cpu"
+        async with asyncio.timeout(20):
+            while not told:
+                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+
+
+async def test_an_expert_answers_and_one_that_is_not_there_is_told(system: System) -> None:
+    async with well(system) as client:
+        poem = await client.ask(words(expert="poet", max_tokens=None, explain=True))
+        assert len(poem.text.split()) == 7
+        assert poem.metadata.expert == "poet"
+        assert poem.metadata.prompt[0].content == "Rhyme."
+        without = (await client.ask(words(expert="painter"))).metadata
+        assert without.expert == ""
+        assert without.degraded
+        assert "without the expert painter" in without.missing[0]
+        assert "there are: poet" in without.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"format": {"json_schema": {"type": "nosuch"}}}, "Invalid type: nosuch"),
+        ({"format": {"grammar": "root ::= ("}}, "the grammar is not usable"),
+        ({"format": {"json_schema": {}, "grammar": 'root ::= "a"'}}, "not both"),
+        ({"functions": [WEATHER, WEATHER]}, "same name"),
+        ({"function_choice": "rain", "functions": [WEATHER]}, "there are: .*weather"),
+        ({"function_choice": "required"}, "no functions are given"),
+        ({"functions": [WEATHER], "format": {"json_schema": {}}}, "not both"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_with_the_reason(
+    system: System, wrong: dict[str, object], reason: str
+) -> None:
+    async with well(system) as client:
+        with pytest.raises(InvalidRequest, match=reason):
+            await client.ask(words(**wrong))
+
+
+async def test_a_model_that_no_engine_has_is_refused_with_those_there_are(system: System) -> None:
+    async with well(system) as client:
+        with pytest.raises(NotFound, match="there are: default"):
+            await client.ask(words(model="nothing"))
 
 
 async def test_without_a_gpu_its_engine_is_unavailable_and_the_system_healthy() -> None:
@@ -63,6 +295,7 @@ async def test_without_a_gpu_its_engine_is_unavailable_and_the_system_healthy() 
         assert (gpu.state, gpu.health) == (ActorState.UNAVAILABLE, Health.HEALTHY)
         assert "no GPU" in gpu.reason
         assert found.health is Health.HEALTHY
-        os.kill(pid_of(found, "gpu_engine"), signal.SIGKILL)
-        _, metadata = await answer(client)
-        assert [use.device for use in metadata.engines] == ["cpu"]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid_of(found, "gpu_engine"), signal.SIGKILL)
+        answer = await client.ask(words())
+        assert [use.device for use in answer.metadata.engines] == ["cpu"]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from actors.orchestrator.choice import Losses, choose
+from typing import Any
+
+from actors.orchestrator.choice import Candidate, Losses, choose, those_at_hand
 from protocol.lifecycle import ActorState, Health
 from protocol.messages.supervisor import DirectoryEntry
 
 
-def engine(name: str, epoch: str, health: Health = Health.HEALTHY) -> DirectoryEntry:
-    return DirectoryEntry(name=name, epoch=epoch, state=ActorState.READY, health=health)
+def engine(
+    name: str, epoch: str, health: Health = Health.HEALTHY, slots: int = 4, **known: Any
+) -> Candidate:
+    info = {"slots": slots, "device": name.partition("_")[0]}
+    entry = DirectoryEntry(
+        name=name, epoch=epoch, state=ActorState.READY, health=health, info=info
+    )  # fmt: skip
+    return Candidate(entry, **known)
 
 
-def lost(*entries: DirectoryEntry) -> Losses:
+def lost(*engines: Candidate) -> Losses:
     losses = Losses()
-    for entry in entries:
-        losses.add(entry)
+    for one in engines:
+        losses.add(one.entry)
     return losses
 
 
@@ -59,3 +67,36 @@ def test_an_unhealthy_engine_is_asked_where_there_is_no_better_one() -> None:
     assert choose([sick], lost()) is sick
     assert choose([poor, CPU], lost()) is poor
     assert choose([sick, CPU_AGAIN], lost(CPU)) is sick
+
+
+def test_an_engine_whose_breaker_is_open_is_asked_where_there_is_no_other_one() -> None:
+    refused = engine("gpu_engine", "1", permitted=False)
+    assert choose([refused, CPU], lost()) is CPU
+    assert choose([refused], lost()) is refused
+    assert choose([refused, CPU_AGAIN], lost(CPU)) is refused
+
+
+def test_of_engines_on_the_same_device_one_with_a_free_slot_is_asked() -> None:
+    full, free = engine("cpu_engine", "1", running=4), engine("cpu_two", "2", running=3)
+    assert choose([full, free], lost()) is free
+    assert choose([full, engine("cpu_two", "2", running=4)], lost()) is full
+
+
+def test_a_free_slot_on_a_slower_device_is_no_reason_to_take_that() -> None:
+    full = engine("gpu_engine", "1", running=4)
+    assert choose([full, CPU], lost()) is full
+
+
+def test_an_engine_with_the_model_goes_before_a_better_one_without_it() -> None:
+    without = engine("gpu_engine", "1", has_model=False)
+    assert choose([without, CPU], lost()) is CPU
+    assert choose([without], lost()) is without
+
+
+def test_answers_are_spread_over_the_engines_on_the_device_of_the_first_that_is_well() -> None:
+    two = [engine("cpu_engine", "1"), engine("cpu_two", "2")]
+    refused = engine("gpu_engine", "1", permitted=False)
+    assert those_at_hand([GPU, *two]) == [GPU]
+    assert those_at_hand([refused, *two]) == two
+    assert those_at_hand([refused]) == [refused]
+    assert those_at_hand([]) == []

@@ -13,6 +13,7 @@ from actors.kernel.request import Request
 from actors.orchestrator.acceptance import Acceptance
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.generating import Engines
+from actors.orchestrator.wanted import Wanted
 from actors.storage.work import (
     DeathBounds,
     Return,
@@ -21,14 +22,14 @@ from actors.storage.work import (
     accepted_by,
     died_over,
 )
-from configs.sections import QuerySettings
+from configs import load_settings
 from protocol.caller import Caller
 from protocol.clock import ManualClock
 from protocol.directory import Directory
 from protocol.errors import ActorDied, ActorUnavailable, NoyauError, Poisoned
 from protocol.lifecycle import ActorState
 from protocol.messages.base import Empty
-from protocol.messages.engine import ChatMessage, Generate, Generated, Sampling, Tokens
+from protocol.messages.engine import ChatMessage, Generate, Generated, Tokens
 from protocol.messages.orchestrator import Begun, Query
 from protocol.messages.storage import (
     AcceptWork,
@@ -43,6 +44,7 @@ from tests.support.waiting import eventually
 
 BOUNDS = DeathBounds(in_a_row=2, in_all=16)
 ENGINE = "cpu_engine"
+SETTINGS = load_settings(environ={}, assignments=[f'query.engines=["{ENGINE}"]'])
 END = Generated(
     finish_reason="stop", model="m", model_name="m", device="cpu", backend="simulated",
     prompt_tokens=1, completion_tokens=1, prefill_ms=0, decode_ms=0, tokens_per_s=0,
@@ -61,13 +63,22 @@ class EngineStream:
     error: NoyauError | None
     gate: asyncio.Event | None
     end: Generated | None = None
+    _saying: AsyncIterator[Tokens] | None = None
 
     async def __aenter__(self) -> EngineStream:
         return self
 
     async def __aexit__(self, *exc: object) -> None: ...
 
-    async def __aiter__(self) -> AsyncIterator[Tokens]:
+    def __aiter__(self) -> AsyncIterator[Tokens]:
+        return self
+
+    async def __anext__(self) -> Tokens:
+        if self._saying is None:
+            self._saying = self._say()
+        return await anext(self._saying)
+
+    async def _say(self) -> AsyncIterator[Tokens]:
         if self.gate is not None:
             await self.gate.wait()
         for piece in self.pieces:
@@ -145,15 +156,15 @@ class Orchestrating:
         caller = cast(Caller, system)
         self.clock = ManualClock()
         self.acceptance = Acceptance(caller, epoch, grace_s=30)
-        self.engines = Engines(caller, self.clock, QuerySettings(engines=[ENGINE]))
+        self.engines = Engines(caller, self.clock, SETTINGS, lambda *a, **b: None)
 
     async def answer(self, query: Query) -> str:
         answer = AnswerInProgress(query.id, "", 0.0, 16, query.begun)
         turns = [ChatMessage(role="user", content=query.text)]
+        wanted = Wanted(Generate(messages=turns), until=1000.0)
         async with self.acceptance.of(query, cast(Request, None)) as accepted:
-            async for item in self.engines.generate(turns, Sampling(), answer, accepted, 1000.0):
-                if not isinstance(item, Generated):
-                    accepted.got_on()
+            async for _ in self.engines.generate(wanted, answer, accepted):
+                accepted.got_on()
         return answer.text
 
 

@@ -20,6 +20,7 @@ IGNORED = {
     "request_error", "not_allowed", "not_found", "invalid_request", "poisoned",
     "invalid_message", "unknown_operation", "frame_too_large",
     "cancelled", "deadline_exceeded", "overloaded", "not_running", "tool_failed",
+    "circuit_open", "would_be_degraded",
 }  # fmt: skip
 
 

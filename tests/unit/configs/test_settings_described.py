@@ -19,6 +19,14 @@ UNCOMMENTED = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", TEXT, flags=re.MULTI
 # Numbers that count things; their description names what they count.
 COUNTS = {
     "min_calls",
+    "drain_share",
+    "failures",
+    "hard_open_rejections",
+    "min_p",
+    "permits",
+    "repeat_penalty",
+    "successes",
+    "top_k",
     "queue_depth",
     "slow_factor",
     "kept_files",
@@ -45,6 +53,7 @@ COUNTS = {
     "memories",
     "memory_min_score",
     "niceness",
+    "repetition_chars",
     "seed",
     "similarity",
     "slots",

@@ -71,12 +71,12 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "give 65536 to 1073741824 bytes",
         ),
         (
-            "query.max_waiting=1.5",
+            "admission.max_waiting=1.5",
             "1.5 is not a whole number",
             "give one, without quotes or fraction",
         ),
         (
-            "query.max_waiting=true",
+            "admission.max_waiting=true",
             "true is not a whole number",
             "give one, without quotes or fraction",
         ),
@@ -135,7 +135,11 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "42 is not text",
             'give it in quotes, such as "42"',
         ),
-        ("query.max_waitin=3", "there is no such setting", "did you mean query.max_waiting?"),
+        (
+            "admission.max_waitin=3",
+            "there is no such setting",
+            "did you mean admission.max_waiting?",
+        ),
         (
             "supervisor.backoff_max_s=3",
             "there is no such setting",
@@ -162,8 +166,8 @@ def test_the_message_is_one_line_for_each_error() -> None:
         (
             "zzz=3",
             "there is no such setting",
-            "known here: actors, chaos, data, device, hang, health, limits, logs, query, remote, "
-            "restart, run, supervisor",
+            "known here: actors, admission, chaos, data, device, engine_breaker, hang, health, "
+            "limits, logs, query, query_breaker, remote, restart, run, supervisor, watchdog",
         ),
         (
             "a..b=1",

@@ -51,8 +51,8 @@ def test_an_assignment_wins_over_the_variable(file: Path) -> None:
 
 
 def test_the_last_assignment_wins() -> None:
-    texts = ["query.max_waiting=1", "query.max_waiting=2"]
-    assert load_settings(environ={}, assignments=texts).query.max_waiting == 2
+    texts = ["admission.max_waiting=1", "admission.max_waiting=2"]
+    assert load_settings(environ={}, assignments=texts).admission.max_waiting == 2
 
 
 def test_a_file_keeps_what_it_does_not_name(file: Path) -> None:
@@ -70,9 +70,12 @@ def test_noyau_config_names_the_file_only_when_no_file_is_given(file: Path, tmp_
 
 
 def test_a_variable_that_holds_a_whole_table_stands_below_its_parts() -> None:
-    environ = {"NOYAU_QUERY__MAX_WAITING": "7", "NOYAU_QUERY": "{max_waiting = 1, deadline_s = 5}"}
+    environ = {
+        "NOYAU_QUERY__MAX_CONTINUATIONS": "7",
+        "NOYAU_QUERY": "{max_continuations = 1, deadline_s = 5}",
+    }
     query = load_settings(environ=environ).query
-    assert (query.max_waiting, query.deadline_s) == (7, 5)
+    assert (query.max_continuations, query.deadline_s) == (7, 5)
 
 
 def test_a_value_that_is_no_toml_is_plain_text() -> None:

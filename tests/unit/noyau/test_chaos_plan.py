@@ -14,7 +14,7 @@ SEEDS = range(1, 6)
 
 
 def plan(seed: int = 1, seconds: float = 600, every_s: float = 1) -> list[Step]:
-    return make_plan(seed, seconds, every_s, ACTORS)
+    return make_plan(seed, seconds, every_s, ACTORS, engines=("cpu_engine",))
 
 
 def test_the_same_seed_is_the_same_plan_and_another_seed_another() -> None:
@@ -77,10 +77,17 @@ def test_the_keepers_are_stopped_and_killed_too() -> None:
 
 
 def test_what_fails_is_a_whole_number_of_requests() -> None:
-    counts = [step.seconds for step in plan() if step.kind == "fail"]
+    counts = [step.seconds for step in plan() if step.kind in ("fail", "garble", "die")]
     assert counts
     assert all(count >= 1 and count == int(count) for count in counts)
 
 
 def test_without_anybody_to_hit_the_plan_is_empty() -> None:
     assert make_plan(1, 60, 1, [], ("spin",)) == []
+
+
+def test_faults_of_engines_hit_engines_alone() -> None:
+    found = [step for step in plan() if KINDS[step.kind].how is not None]
+    assert {step.target for step in found} == {"cpu_engine"}
+    assert make_plan(1, 60, 1, ACTORS, ("garble",)) == []
+    assert make_plan(1, 60, 1, ACTORS, ("garble",), ("memory",), ("cpu_engine",)) == []

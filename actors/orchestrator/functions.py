@@ -1,0 +1,158 @@
+"""Functions that a client can run for the model: how they are put to it, and what it calls. Pure.
+
+All models are told of them in the same words, and call one by saying nothing but
+``{"name": …, "arguments": …}``. Where a call is required, a schema lets it say nothing else; so a
+call that was cut can be gone on with by another engine, as any JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from protocol.errors import InvalidRequest
+from protocol.messages.engine import ChatMessage, Format, FunctionCall
+from protocol.messages.orchestrator import Function, Text
+
+AUTO, NONE, REQUIRED = "auto", "none", "required"
+BEGINS = '{"name"'
+"""How every call begins, spaces left out."""
+
+_MAY = """You can call one of these functions:
+{functions}
+To call one, answer with nothing but {{"name": its name, "arguments": its arguments}}. \
+Otherwise answer as usual."""
+_MUST = """You can call these functions:
+{functions}
+Answer with a call: {{"name": its name, "arguments": its arguments}}."""
+_RETURNED = "The function {name} returned: {content}"
+
+
+class Functions:
+    """Those of one query."""
+
+    def __init__(self, functions: Sequence[Function], choice: str) -> None:
+        """Raises `InvalidRequest` for a choice among functions that are not there, and for two of
+        one name."""
+        self._by_name = {function.name: function for function in functions}
+        if len(self._by_name) < len(functions):
+            raise InvalidRequest("two functions have the same name")
+        if choice not in (AUTO, NONE, REQUIRED, *self._by_name):
+            known = ", ".join([AUTO, NONE, REQUIRED, *self._by_name])
+            raise InvalidRequest(f"there is no function {choice!r} to choose; there are: {known}")
+        if choice == REQUIRED and not functions:
+            raise InvalidRequest("a function call is required, and no functions are given")
+        self._choice = choice
+        if choice in self._by_name:
+            self._by_name = {choice: self._by_name[choice]}
+
+    @property
+    def offered(self) -> bool:
+        """Whether the model may call any."""
+        return bool(self._by_name) and self._choice != NONE
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to."""
+        return self.offered and self._choice != AUTO
+
+    def told(self) -> str:
+        """What the model is told of them; empty where it may call none."""
+        if not self.offered:
+            return ""
+        lines = [
+            json.dumps(
+                {"name": one.name, "description": one.description, "parameters": one.parameters}
+            )
+            for one in self._by_name.values()
+        ]
+        return (_MUST if self.required else _MAY).format(functions="\n".join(lines))
+
+    def format(self) -> Format | None:
+        """What the answer has to look like, where a call is required."""
+        if not self.required:
+            return None
+        calls = [
+            {
+                "type": "object",
+                "properties": {"name": {"const": one.name}, "arguments": one.parameters},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+            for one in self._by_name.values()
+        ]
+        return Format(json_schema=calls[0] if len(calls) == 1 else {"anyOf": calls})
+
+    def call_in(self, text: str, id_: str) -> FunctionCall | None:
+        """The call that an answer is; None where it is none, or none of these."""
+        try:
+            said: Any = json.loads(text)
+            name, arguments = said["name"], said["arguments"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        if not isinstance(arguments, dict) or name not in self._by_name:
+            return None
+        return FunctionCall(id=id_, name=name, arguments=json.dumps(arguments, ensure_ascii=False))
+
+
+def as_said(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The turns with calls and results as the model says and reads them. Raises `InvalidRequest`
+    for a result of a call that nobody made."""
+    names: dict[str, str] = {}
+    said: list[ChatMessage] = []
+    for turn in turns:
+        if turn.role == "tool":
+            if turn.call_id not in names:
+                raise InvalidRequest(f"there is no call {turn.call_id!r} that this is a result of")
+            text = _RETURNED.format(name=names[turn.call_id], content=turn.content)
+            said.append(ChatMessage(role="user", content=text))
+        elif turn.calls:
+            names |= {call.id: call.name for call in turn.calls}
+            calls = [f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+                     for call in turn.calls]  # fmt: skip
+            content = "\n".join([*([turn.content] if turn.content else []), *calls])
+            said.append(ChatMessage(role=turn.role, content=content))
+        else:
+            said.append(turn)
+    return said
+
+
+class CallFilter:
+    """Marks the pieces of a call, so that nobody shows them. What may become one is held back, and
+    that is a few characters."""
+
+    def __init__(self, functions: Functions, begun: str) -> None:
+        """``begun``: the text that there is already."""
+        self._undecided = functions.offered
+        self._seen = ""
+        self._held: list[Text] = []
+        self.is_call = functions.required
+        """Whether the answer is a call, as far as can be said."""
+        if functions.required:
+            self._undecided = False
+        elif begun:
+            self._decide(begun)
+
+    def take(self, piece: Text) -> list[Text]:
+        """What may be passed on now."""
+        if self._undecided:
+            self._held.append(piece)
+            self._decide(piece.text)
+            return [] if self._undecided else self.rest()
+        return [self._marked(piece)]
+
+    def _decide(self, text: str) -> None:
+        self._seen += "".join(text.split())
+        if self._seen.startswith(BEGINS):
+            self.is_call, self._undecided = True, False
+        elif not BEGINS.startswith(self._seen):
+            self._undecided = False
+
+    def rest(self) -> list[Text]:
+        """What was held back."""
+        held, self._held = self._held, []
+        return [self._marked(piece) for piece in held]
+
+    def _marked(self, piece: Text) -> Text:
+        return piece.model_copy(update={"is_call": True}) if self.is_call else piece

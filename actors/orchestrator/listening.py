@@ -1,0 +1,125 @@
+"""Listening to one engine: each piece within its time, text alone, and what its end says of it.
+
+::
+
+    stream ─► within its time? ─► is it text? ─► piece
+                  │                  └─► EngineGarbage
+                  └─► EngineStalled, and the supervisor is told
+
+Whoever stops listening closes the stream, which takes the work back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+
+from actors.orchestrator.garbage import GarbageFilter
+from actors.orchestrator.runtime import Runtime, Use
+from actors.orchestrator.watchdog import Vigil
+from protocol.caller import Caller
+from protocol.clock import Clock
+from protocol.errors import ActorDied, EngineStalled, InternalError, NoyauError
+from protocol.messages.engine import Generate, Generated, Tokens
+from protocol.messages.supervisor import DirectoryEntry, Stalled
+from protocol.pending import OutgoingStream
+
+Publish = Callable[..., None]
+
+OWN_PAUSE_S = 0.5
+"""An alarm that comes so late says that this process stood still itself."""
+
+
+class Listening:
+    """To the engines, for the orchestrator."""
+
+    def __init__(self, caller: Caller, clock: Clock, runtime: Runtime, publish: Publish) -> None:
+        """``publish``: see `actors.kernel.Actor.publish`."""
+        self._caller = caller
+        self._clock = clock
+        self._runtime = runtime
+        self._publish = publish
+
+    async def listen(
+        self, engine: DirectoryEntry, step: Generate
+    ) -> AsyncGenerator[Tokens | Generated, None]:
+        """What an engine says to this, text alone, up to its end. Raises its errors,
+        `EngineStalled` and `EngineGarbage`; its circuit breaker learns of each."""
+        use = self._runtime.begin(engine, self._clock.now())
+        text = GarbageFilter()
+        try:
+            async with await self._caller.stream(engine.name, step) as stream:
+                async with contextlib.aclosing(self._watched(stream, use)) as pieces:
+                    async for piece in pieces:
+                        for one in text.take(piece):
+                            yield one
+                for one in text.rest():
+                    yield one
+                if stream.end is None:
+                    raise InternalError("an engine's stream ended without its end")
+                self._runtime.end(use, None, self._clock.now())
+                yield stream.end
+        except NoyauError as error:
+            self._runtime.end(use, error, self._clock.now())
+            raise
+        finally:
+            self._runtime.give_up(use, self._clock.now())
+            self._tell_transitions(engine.name)
+
+    async def _watched(
+        self, stream: OutgoingStream[Tokens, Generated], use: Use
+    ) -> AsyncGenerator[Tokens, None]:
+        """The pieces of text, each within its time. Raises `EngineStalled`."""
+        vigil = Vigil(use.pace, self._clock.now())
+        while True:
+            budget_s = vigil.begin_wait(self._clock.now())
+            lease_until = use.permit.lease_until
+            if lease_until is not None:
+                budget_s = min(budget_s, lease_until - self._clock.now())
+            try:
+                piece = await self._within(stream, budget_s)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise self._stalled(use, vigil, budget_s) from None
+            now = self._clock.now()
+            vigil.heard(piece, now)
+            if piece.stage is None:
+                self._runtime.passed(use, now)
+                yield piece
+
+    async def _within(self, stream: OutgoingStream[Tokens, Generated], budget_s: float) -> Tokens:
+        """The next piece. Raises TimeoutError, but not where this process was the one that stood
+        still: what came meanwhile is to be read first."""
+        due = self._clock.now() + budget_s
+        try:
+            async with asyncio.timeout(budget_s):
+                return await anext(stream)
+        except TimeoutError:
+            if self._clock.now() - due < OWN_PAUSE_S:
+                raise
+            async with asyncio.timeout(OWN_PAUSE_S):
+                return await anext(stream)
+
+    def _stalled(self, use: Use, vigil: Vigil, budget_s: float) -> EngineStalled:
+        """Give it up, and have the supervisor look at it where it does nothing else either."""
+        reason = f"no sign for {budget_s:.1f} s in its {vigil.phase}"
+        if use.permit.lease_until is not None:
+            reason = f"it was to show within {budget_s:.1f} s that it works again, and did not"
+        elif vigil.is_alone(self._clock.now()):
+            # Whoever has no supervisor at this moment is told by the engine's silence later.
+            with contextlib.suppress(ActorDied):
+                self._caller.tell_supervisor(
+                    Stalled(name=use.entry.name, epoch=use.entry.epoch, reason=reason)
+                )
+        return EngineStalled(f"{use.who} does not get on: {reason}", name=use.entry.name)
+
+    def _tell_transitions(self, name: str) -> None:
+        """What became of its circuit breaker, to all who watch events."""
+        for one in self._runtime.engines[name].breaker.take_transitions():
+            self._publish(
+                f"breaker.{one.after.value}",
+                f"the circuit breaker of {name} is {one.after.value}: {one.reason.value}",
+                engine=name, before=one.before.value, generation=one.generation,
+            )  # fmt: skip

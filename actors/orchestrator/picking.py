@@ -1,0 +1,111 @@
+"""The engine that is asked next: out of those that are READY, or as soon as one is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+from actors.orchestrator.admission_terms import Capacity
+from actors.orchestrator.choice import Candidate, Losses, choose
+from actors.orchestrator.runtime import Runtime
+from actors.orchestrator.wanted import Wanted
+from configs import Settings
+from protocol.caller import Caller
+from protocol.clock import Clock
+from protocol.directory import SUSPICION_S
+from protocol.errors import ActorUnavailable, DeadlineExceeded, NoyauError, WouldBeDegraded
+from protocol.messages.supervisor import DirectoryEntry
+
+NotePassedOver = Callable[[str, str], None]
+"""Called with the name of an engine that was passed over, and why."""
+
+OFTEN = "it failed too often lately"
+
+
+class Picker:
+    """Of the engines that the settings name."""
+
+    def __init__(self, caller: Caller, clock: Clock, settings: Settings, runtime: Runtime) -> None:
+        self._caller = caller
+        self._clock = clock
+        self._names = settings.query.engines
+        self._gpu_engines = settings.gpu_engines
+        self._runtime = runtime
+
+    async def pick(
+        self, wanted: Wanted, lost: Losses, note: NotePassedOver | None = None
+    ) -> DirectoryEntry:
+        """The engine to ask, see `choose`; waits for one until the deadline.
+
+        Raises `ActorUnavailable` when none of them will come back, or none came in time, and
+        `WouldBeDegraded`.
+        """
+        while True:
+            now = self._clock.now()
+            gone: dict[str, str] = {}
+            ready: list[DirectoryEntry] = []
+            for name in self._eligible(wanted):
+                try:
+                    entry = self._caller.directory.ready(name, now)
+                except NoyauError as error:
+                    gone[name] = error.message
+                else:
+                    ready += [entry] if entry is not None else []
+            candidates = self._runtime.candidates(ready, now, wanted.step.model)
+            if wanted.undegraded:
+                candidates = self._undegraded(candidates, gone, wanted)
+            chosen = choose(candidates, lost)
+            if chosen is not None:
+                self._pass_over(chosen, candidates, note, now)
+                return chosen.entry
+            if len(gone) == len(self._names):
+                reasons = "; ".join(gone.values()) or "none is set"
+                raise ActorUnavailable(f"no engine can answer: {reasons}")
+            if now >= wanted.until:
+                raise DeadlineExceeded("no engine was ready in time")
+            await self._caller.wait_for_news(min(wanted.until, now + SUSPICION_S))
+
+    def _eligible(self, wanted: Wanted) -> Sequence[str]:
+        return self._gpu_engines if wanted.undegraded else self._names
+
+    def _undegraded(
+        self, candidates: list[Candidate], gone: Mapping[str, str], wanted: Wanted
+    ) -> list[Candidate]:
+        """Those that are well. Raises `WouldBeDegraded` when there is none, nor one that is coming
+        back."""
+        well = [one for one in candidates if one.is_well]
+        names = self._eligible(wanted)
+        if not well and len(candidates) + len(gone) >= len(names):
+            sick = [f"{one.entry.name}: {OFTEN}" if not one.permitted
+                    else f"{one.entry.name} is unhealthy" for one in candidates]  # fmt: skip
+            missing = [*gone.values(), *sick]
+            raise WouldBeDegraded(
+                f"no GPU engine can answer, and a worse answer is not wanted: {'; '.join(missing)}",
+                missing=missing,
+            )
+        return well
+
+    def _pass_over(
+        self,
+        chosen: Candidate,
+        candidates: Sequence[Candidate],
+        note: NotePassedOver | None,
+        now: float,
+    ) -> None:
+        """Note the better engines that were not asked because of their circuit breakers."""
+        for one in candidates:
+            if one is chosen:
+                return
+            if not one.permitted and chosen.permitted:
+                self._runtime.refused(one.entry, now)
+                if note is not None:
+                    note(one.entry.name, OFTEN)
+
+    def capacity(self) -> Capacity | None:
+        """What the engines hold that answers are spread over now; None where none is READY."""
+        now, ready = self._clock.now(), []
+        for name in self._names:
+            with contextlib.suppress(NoyauError):
+                entry = self._caller.directory.ready(name, now)
+                ready += [entry] if entry is not None else []
+        return self._runtime.capacity(self._runtime.candidates(ready, now))
