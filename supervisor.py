@@ -270,7 +270,7 @@ async def _run(
 
 def _for_this_machine(settings: Settings) -> Settings:
     profile = at_start(
-        settings.device.profile, this_machine(), simulated_gpu=settings.gpu_is_simulated
+        settings.device.profile, this_machine(), gpu_elsewhere=settings.gpu_is_elsewhere
     )
     return settings.model_copy(update={"device": DeviceSettings(profile=profile)})
 

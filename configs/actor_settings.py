@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from configs.fields import LocalPath, Section
+from configs.fields import LocalPath, Section, ServerUrl, wrong
 
 
 class StorageSettings(Section):
@@ -27,19 +27,24 @@ class StorageSettings(Section):
     )
 
 
+GPU_ELSEWHERE = ("simulated", "openai_http")
+"""Backends that use no GPU of this machine, whatever `device` says: it is made up or a server's."""
+
+
 class EngineSettings(Section):
     """Settings of ``actors.engine:Engine``."""
 
     device: Literal["cpu", "gpu"] = Field(
         "cpu",
         description="What the model computes on. With gpu, and no GPU in the machine or in the "
-        "build of the library, the engine is `unavailable`. cpu, because every machine has one.",
+        "build of the library, the engine is `unavailable`. cpu, because every machine has one. Of "
+        "the backend `openai_http`: what its server is said to compute on, which it does not tell.",
     )
     backend: str = Field(
         "llama_cpp",
         min_length=1,
         description="Name of the model library's backend. llama_cpp: runs quantised models on "
-        "any CPU.",
+        "any CPU. openai_http is a server of OpenAI's API, such as llama-server or vLLM.",
     )
     model: str = Field(
         "default",
@@ -110,6 +115,51 @@ class EngineSettings(Section):
         description="Memory in MiB for evaluated prompts that later queries may begin with. 256: "
         "some long conversations of a small model. 0 switches it off.",
     )
+    url: ServerUrl | None = Field(
+        None,
+        description="Of the backend `openai_http`: the base URL of the server, such as "
+        "http://127.0.0.1:8080/v1. Unset: none, as nobody knows where yours is.",
+    )
+    api_key_file: LocalPath | None = Field(
+        None,
+        description="Of the backend `openai_http`: path of a file that holds the server's API key, "
+        "in one line. Never the key itself: settings are shown and logged. Unset: no key is sent.",
+    )
+    remote_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Of the backend `openai_http`: name of the model at the server. Unset: the "
+        "first that it lists, as most have one.",
+    )
+    server_kind: Literal["auto", "llama_cpp", "vllm", "sglang", "other"] = Field(
+        "auto",
+        description="Of the backend `openai_http`: whose API it is beyond OpenAI's, which going on "
+        "with an answer needs. auto: as the server says in its list of models; say it where a "
+        "proxy in between hides that.",
+    )
+    connect_timeout_s: float = Field(
+        5,
+        gt=0,
+        le=300,
+        description="Of the backend `openai_http`: seconds for reaching the server, once for each "
+        "request. 5: a lost packet is sent again within three; what is there answers.",
+    )
+    server_wait_s: float = Field(
+        10,
+        ge=0,
+        le=100,
+        description="Of the backend `openai_http`: seconds that the start waits for a server that "
+        "is not there yet or still loads its model, before it fails and is tried again. 10: slow "
+        "enough for the restarts not to count as a crash loop, so that it is tried for ever.",
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_server(self) -> EngineSettings:
+        if self.backend == "openai_http" and self.url is None:
+            raise wrong(
+                "the backend openai_http has no server", "set url, such as http://127.0.0.1:8080/v1"
+            )
+        return self
 
 
 class ExpertSettings(Section):

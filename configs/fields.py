@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
@@ -61,6 +62,28 @@ def _class_path(text: str) -> str:
     return text
 
 
+def _server_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        well_formed = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed or not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong(
+            f"{text!r} is no URL of a server",
+            "write http:// or https://, a host and the path of its API, such as "
+            "http://127.0.0.1:8080/v1",
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        # Not shown: it may hold a secret.
+        raise wrong(
+            "the URL holds more than a host and a path",
+            "leave user, password and all behind a ? or # out; a key goes into a file of its own "
+            "(api_key_file)",
+        )
+    return text
+
+
 def _cpu_numbers(cpus: list[int]) -> list[int]:
     # Linux knows 8192 at most; which of them a machine has is seen where they are used.
     if not cpus or min(cpus) < 0 or max(cpus) > 8191:
@@ -72,6 +95,7 @@ def _cpu_numbers(cpus: list[int]) -> list[int]:
 LocalPath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 ActorName = Annotated[str, AfterValidator(_actor_name)]
 ClassPath = Annotated[str, AfterValidator(_class_path)]
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
 CpuNumbers = Annotated[list[int], AfterValidator(_cpu_numbers)]
 
 

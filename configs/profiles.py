@@ -28,13 +28,13 @@ ENGINES_NEED_CORES = 2
 """Two engines on one core would only take it from each other."""
 
 
-def at_start(wanted: WantedProfile, machine: Machine, *, simulated_gpu: bool) -> WantedProfile:
+def at_start(wanted: WantedProfile, machine: Machine, *, gpu_elsewhere: bool) -> WantedProfile:
     """The profile as far as it can be known at the start; ``auto`` where the GPU engine decides."""
     if wanted != "auto":
         return wanted
     if machine.memory_bytes < MODEL_NEEDS_BYTES:
         return "micro"
-    may_be_full = machine.cores >= ENGINES_NEED_CORES and (machine.gpu or simulated_gpu)
+    may_be_full = machine.cores >= ENGINES_NEED_CORES and (machine.gpu or gpu_elsewhere)
     return "auto" if may_be_full else "lite"
 
 

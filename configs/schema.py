@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from configs.actor_settings import (
+    GPU_ELSEWHERE,
     EngineSettings,
     MemorySettings,
     OrchestratorSettings,
@@ -223,10 +224,10 @@ class Settings(Section):
         return [name for name in self.query.engines if actors[name].settings.get("device") == "gpu"]
 
     @property
-    def gpu_is_simulated(self) -> bool:
-        """Whether one of those only stands in for an engine on a GPU."""
+    def gpu_is_elsewhere(self) -> bool:
+        """Whether one of those needs no GPU of this machine."""
         engines = [self.actors[name] for name in self.gpu_engines]
-        return any(engine.settings.get("backend") == "simulated" for engine in engines)
+        return any(engine.settings.get("backend") in GPU_ELSEWHERE for engine in engines)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

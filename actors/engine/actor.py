@@ -22,7 +22,7 @@ from actors.engine.formats import check_format
 from actors.engine.misbehaving import Misbehaving
 from actors.engine.model_file import check_size
 from actors.kernel import Actor, Surroundings, handles
-from configs.actor_settings import EngineSettings
+from configs.actor_settings import GPU_ELSEWHERE, EngineSettings
 from configs.chosen_model import read_choice
 from configs.machine import this_machine
 from protocol.errors import (
@@ -73,7 +73,7 @@ class Engine(Actor):
 
     async def on_start(self) -> None:
         """Get the model's file, then load it."""
-        if self._options.device == "gpu" and self._options.backend != SIMULATED:
+        if self._options.device == "gpu" and self._options.backend not in GPU_ELSEWHERE:
             require_gpu()
         require_profile(self.incarnation.settings.device.profile, self._options.device)
         backend = make_backend(self._options.backend)

@@ -6,7 +6,9 @@ depends on what the model says, only on that it says the same when asked the sam
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ import pytest
 
 from actors.engine.backends import BACKENDS, Backend, Loaded, Outcome, Piece, Prefill, Task
 from actors.engine.backends.llama_cpp import LlamaCpp, _gpus
+from actors.engine.backends.openai_http import OpenAIHttp
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
 from configs.actor_settings import EngineSettings
 from protocol.errors import EngineFailed, InvalidRequest, MissingHardware
@@ -75,6 +78,32 @@ class LlamaCppBench:
         return backend
 
 
+@functools.cache
+def _server() -> LlamaCppBench:
+    """A llama-server of this process's own, on loopback and with an API key."""
+    return LlamaCppBench()
+
+
+class OpenAIHttpBench:
+    """The same model, behind llama-server's HTTP."""
+
+    def __init__(self) -> None:
+        server = _server()
+        self.backend = self.fresh()
+        self.tokens, self.text = server.tokens, server.text
+        host, port = server.backend._address
+        with tempfile.NamedTemporaryFile("w") as key_file:
+            key_file.write(server.backend._key)
+            key_file.flush()
+            settings = {"url": f"http://{host}:{port}/v1", "api_key_file": Path(key_file.name)}
+            options = OPTIONS.model_copy(update=settings)
+            self.loaded = self.backend.load(Path(), MODEL, options)
+
+    @staticmethod
+    def fresh() -> Backend:
+        return OpenAIHttp()
+
+
 class SimulatedBench:
     """No model; as fast as it can be."""
 
@@ -93,8 +122,9 @@ class SimulatedBench:
         return Simulated()
 
 
-BENCHES: dict[str, type[LlamaCppBench | SimulatedBench]] = {
+BENCHES: dict[str, type[LlamaCppBench | OpenAIHttpBench | SimulatedBench]] = {
     "llama_cpp": LlamaCppBench,
+    "openai_http": OpenAIHttpBench,
     "simulated": SimulatedBench,
 }
 

@@ -15,6 +15,7 @@ from protocol.messages.engine import ChatMessage, Continuation, Format, Sampling
 
 BACKENDS = {
     "llama_cpp": "actors.engine.backends.llama_cpp:LlamaCpp",
+    "openai_http": "actors.engine.backends.openai_http:OpenAIHttp",
     "simulated": "actors.engine.backends.simulated:Simulated",
 }
 """Where each backend is. Imported only when it is chosen: model libraries are heavy."""
@@ -92,7 +93,7 @@ class Backend(Protocol):
     name: str
     """As in `BACKENDS`; every answer says it."""
     needs_model: bool
-    """Whether it loads a model file."""
+    """Whether it loads a model file; else its model is elsewhere, or is none."""
 
     def check(self, options: EngineSettings) -> None:
         """Raises `MissingHardware` when this machine, or this build of the library, lacks the
@@ -125,9 +126,9 @@ class Backend(Protocol):
         under a format the answer as a whole fits it.
 
         Raises `InvalidRequest` (prompt too long: ``prompt_tokens`` and ``context_tokens`` in the
-        details; a format that it does not know), `EngineFailed`, `EngineOutOfMemory`, and
-        `EngineGarbage` when its numbers are none (NaN). What ``emit`` raises ends the generation
-        and is raised.
+        details; a format that it does not know), `EngineFailed`, `EngineOutOfMemory`, `Overloaded`
+        where it has no place for it, and `EngineGarbage` when its numbers are none (NaN). What
+        ``emit`` raises ends the generation and is raised.
         """
         ...
 

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import xllamacpp
 
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
+from actors.engine.backends.openai.errors import too_long
+from actors.engine.backends.openai.requests import chat_turns
 from actors.engine.backends.prompts import PromptTurns
 from configs.actor_settings import EngineSettings
 from protocol.errors import (
@@ -169,7 +171,7 @@ class LlamaCpp:
         if len(prompt) >= self._context_tokens:
             if begun:
                 return Outcome("length", len(prompt), 0, 0.0, 0.0)
-            raise _too_long(len(prompt), self._context_tokens)
+            raise too_long(len(prompt), self._context_tokens)
         turn = object()
         reader = _Reader(task, emit, lambda: self._turns.over(turn))
         try:
@@ -215,23 +217,6 @@ def _gpus() -> list[str]:
     kinds = xllamacpp.ggml_backend_dev_type
     wanted = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
     return [str(one["name"]) for one in xllamacpp.get_device_info() if one["type"] in wanted]
-
-
-def chat_turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """The turns as OpenAI's API has them."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        turn: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.calls:
-            turn["tool_calls"] = [
-                {"id": call.id, "type": "function",
-                 "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.calls
-            ]  # fmt: skip
-        if message.call_id:
-            turn["tool_call_id"] = message.call_id
-        turns.append(turn)
-    return turns
 
 
 def _request(task: Task, max_tokens: int) -> dict[str, Any]:
@@ -363,20 +348,12 @@ def _logprob(part: dict[str, Any], others: int) -> TokenLogprob:
     )  # fmt: skip
 
 
-def _too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens}",
-        prompt_tokens=prompt_tokens,
-        context_tokens=context_tokens,
-    )
-
-
 def _error(error: Any) -> NoyauError:
     """llama.cpp's error as one of ours."""
     if not isinstance(error, dict):
         return _failed(f"{error!r:.300}")
     if error.get("type") == "exceed_context_size_error":
-        return _too_long(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
+        return too_long(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
     text = str(error.get("message", error))
     if error.get("type") == "invalid_request_error" or error.get("code") == 400:
         return InvalidRequest(f"llama.cpp refuses the request: {text}")

@@ -13,7 +13,7 @@ LARGE = Machine(memory_bytes=16 * GIB, cores=8, gpu=True)
 
 
 @pytest.mark.parametrize(
-    ("machine", "simulated", "found"),
+    ("machine", "elsewhere", "found"),
     [
         (LARGE, False, "auto"),
         (Machine(16 * GIB, 2, gpu=True), False, "auto"),
@@ -24,14 +24,14 @@ LARGE = Machine(memory_bytes=16 * GIB, cores=8, gpu=True)
         (Machine(MODEL_NEEDS_BYTES - 1, 8, gpu=True), True, "micro"),
     ],
 )
-def test_what_can_be_known_at_the_start(machine: Machine, simulated: bool, found: str) -> None:
-    assert at_start("auto", machine, simulated_gpu=simulated) == found
+def test_what_can_be_known_at_the_start(machine: Machine, elsewhere: bool, found: str) -> None:
+    assert at_start("auto", machine, gpu_elsewhere=elsewhere) == found
 
 
 @pytest.mark.parametrize("wanted", ["full", "lite", "micro"])
 def test_a_profile_that_is_set_is_not_looked_for(wanted: WantedProfile) -> None:
-    assert at_start(wanted, LARGE, simulated_gpu=False) == wanted
-    assert at_start(wanted, Machine(1, 1, gpu=False), simulated_gpu=False) == wanted
+    assert at_start(wanted, LARGE, gpu_elsewhere=False) == wanted
+    assert at_start(wanted, Machine(1, 1, gpu=False), gpu_elsewhere=False) == wanted
     assert in_force(wanted, [ActorState.UNAVAILABLE]) == wanted
     assert in_force(wanted, [ActorState.READY]) == wanted
 

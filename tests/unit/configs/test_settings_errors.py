@@ -140,6 +140,22 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "there is no such setting",
             "did you mean admission.max_waiting?",
         ),
+            "actors.gpu_engine.settings.url=lab:8080/v1",
+            "'lab:8080/v1' is no URL of a server",
+            "write http:// or https://, a host and the path of its API, such as "
+            "http://127.0.0.1:8080/v1",
+        ),
+        (
+            "actors.gpu_engine.settings.url=https://me:secret@lab/v1",
+            "the URL holds more than a host and a path",
+            "leave user, password and all behind a ? or # out; a key goes into a file of its own "
+            "(api_key_file)",
+        ),
+        (
+            "actors.gpu_engine.settings.backend=openai_http",
+            "the backend openai_http has no server",
+            "set url, such as http://127.0.0.1:8080/v1",
+        ),
         (
             "supervisor.backoff_max_s=3",
             "there is no such setting",
