@@ -140,6 +140,7 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "there is no such setting",
             "did you mean admission.max_waiting?",
         ),
+        (
             "actors.gpu_engine.settings.url=lab:8080/v1",
             "'lab:8080/v1' is no URL of a server",
             "write http:// or https://, a host and the path of its API, such as "
