@@ -69,6 +69,7 @@ bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 	$(BIN)/python -m benchmarks.tools $(ARGS)
 	$(BIN)/python -m benchmarks.steady $(ARGS)
+	$(BIN)/python -m benchmarks.admission $(ARGS)
 	$(BIN)/python -m benchmarks.supervision $(ARGS)
 	$(BIN)/python -m benchmarks.breaker $(ARGS)
 

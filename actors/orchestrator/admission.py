@@ -96,9 +96,12 @@ class AdmissionQueue(Generic[K]):
         # 4. The exact estimate takes longer, and is never above the one behind all that wait.
         deadline = ticket.deadline
         wait_s = (waiting + 1) * self._held_s / running if running else 0.0
-        if deadline is not None and now + wait_s + self._held_s > deadline:
-            if now + self._wait_of(ticket) + self._held_s > deadline:
-                return self._refuse(ticket, Refusal.TOO_LATE, now)
+        if (
+            deadline is not None
+            and now + wait_s + self._held_s > deadline
+            and now + self._wait_of(ticket) + self._held_s > deadline
+        ):
+            return self._refuse(ticket, Refusal.TOO_LATE, now)
         # 5.
         policy = self.policy
         dropped: Decision[K] | None = None
@@ -174,10 +177,7 @@ class AdmissionQueue(Generic[K]):
     def next_tick(self) -> float | None:
         """When `tick` should be called, in monotonic seconds; too early does no harm. None: time
         alone changes nothing."""
-        if self._waiting:
-            at = min(self._look_at, self._next_deadline)
-        else:
-            at = self._shedding.until
+        at = min(self._look_at, self._next_deadline) if self._waiting else self._shedding.until
         return None if at == math.inf else at
 
     # --- what can be seen -----------------------------------------------------------------------
@@ -226,7 +226,9 @@ class AdmissionQueue(Generic[K]):
                     if line.tickets:
                         break
                 ticket = line.next()
-                if ticket.deadline is not None and self._is_lost(ticket.deadline, now):
+                deadline = ticket.deadline
+                if deadline is not None and now + self._held_s > deadline and self._waiting > 1:
+                    # It would hold a slot that others wait for, and not be finished in time.
                     dropped += (self._drop(ticket, Refusal.TOO_LATE, now),)
                 elif self._fits(ticket):
                     line.take(ticket)
@@ -249,10 +251,6 @@ class AdmissionQueue(Generic[K]):
     def _is_next(self, priority: int) -> bool:
         """Whether a newcomer of this class has nobody before it."""
         return not any(line.tickets for line in self._lines[: priority + 1])
-
-    def _is_lost(self, deadline: float, now: float) -> bool:
-        """Whether one would hold a slot that others wait for, and not be finished in time."""
-        return now + self._held_s > deadline and self._waiting > 1
 
     def _start(self, ticket: Ticket[K], now: float) -> None:
         ticket.since = now
