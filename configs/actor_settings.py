@@ -108,6 +108,45 @@ class EngineSettings(Section):
         description="Of the backend `simulated`: tokens of the whole answer, continued parts "
         "included, after which it fails. 20: in the middle of a sentence.",
     )
+    models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Further models, by the name by which queries and experts ask for them: each "
+        "an asset, the path of a GGUF file, or a server's name for it. They are loaded when they "
+        "are asked for. Empty: one model is what most machines have room for.",
+    )
+    max_loaded: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Models loaded at the same time; the one used least recently makes room. 2: "
+        "the first one, and the one that is asked for. Less where memory ends sooner.",
+    )
+    keep_alive_s: float = Field(
+        300,
+        ge=0,
+        le=2_592_000,
+        description="Seconds that a further model stays loaded after it was last used, unless a "
+        "query says otherwise. 300: as long as a conversation pauses.",
+    )
+    speculation: Literal["none", "draft", "ngram"] = Field(
+        "none",
+        description="Whether tokens are guessed ahead and checked together (speculative decoding, "
+        "with llama_cpp). draft: by a small model of the same vocabulary (draft_model); ngram: "
+        "from what was said before. none: what it gains depends on model and machine, and on a "
+        "CPU it may cost.",
+    )
+    draft_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The model that guesses: an asset, or the path of a GGUF file. Unset: none.",
+    )
+    draft_tokens: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Tokens that are guessed at most before they are checked. 8: more are rarely "
+        "all right.",
+    )
     prompt_cache_mib: int = Field(
         256,
         ge=0,

@@ -44,7 +44,9 @@ class Fitter:
         try:
             texts = [turn.content for turn in turns]
             # Once: should it die over this, that counts as if it had died over the answer.
-            counted = await self._caller.ask(engine.name, CountTokens(texts=texts), again=False)
+            counted = await self._caller.ask(
+                engine.name, CountTokens(texts=texts, model=step.model), again=False
+            )
         except ActorDied:
             raise
         except LOSSES:

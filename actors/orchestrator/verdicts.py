@@ -60,6 +60,9 @@ VERDICTS: Mapping[type[NoyauError], Verdict] = {
     WouldBeDegraded: _IGNORED,
     NotRunning: _IGNORED,
     ToolFailed: _IGNORED,
+    # A further model cannot be had, which says nothing of those that are loaded.
+    AssetError: _IGNORED,
+    SetupError: _IGNORED,
     # The engine's.
     ActorUnavailable: _FAILURE,
     ActorDied: _FAILURE,
@@ -68,8 +71,6 @@ VERDICTS: Mapping[type[NoyauError], Verdict] = {
     OutcomeUnknown: _FAILURE,
     EngineFailed: _FAILURE,
     InternalError: _FAILURE,
-    AssetError: _FAILURE,
-    SetupError: _FAILURE,
     ProtocolError: _FAILURE,
     NoyauError: _FAILURE,  # a newer peer's, which this side does not know
 }

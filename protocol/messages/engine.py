@@ -157,6 +157,8 @@ class CountTokens(Ask[TokenCounts], operation="engine.count", role=Role.INTERNAL
 
     idempotent = True
     texts: list[str] = Field(max_length=100_000)
+    model: str = ""
+    """See `Generate.model`."""
 
 
 Misbehaviour = Literal[

@@ -80,6 +80,7 @@ class LlamaCpp:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.cache_ram_mib = options.prompt_cache_mib
         params.n_gpu_layers = ALL_LAYERS if options.device == "gpu" else 0
+        _speculate(params, options)
         params.verbosity = -1
         params.api_keys = [self._key]
         # What a model thinks is a part of what it says, and a part that a continuation needs.
@@ -210,6 +211,20 @@ class LlamaCpp:
         else:
             request |= {"logprobs": True, "top_logprobs": task.logprobs}
         self._server.handle_chat_completions(request, reader.take)
+
+
+def _speculate(params: Any, options: EngineSettings) -> None:
+    """Have tokens guessed ahead, as the settings say."""
+    kinds = xllamacpp.common_speculative_type
+    if options.speculation == "ngram":
+        params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+    if options.speculation == "draft":
+        params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        draft = params.speculative.draft
+        draft.mparams.path = str(options.draft_model)
+        draft.n_max = options.draft_tokens
+        draft.n_gpu_layers = params.n_gpu_layers
+        draft.cpuparams.n_threads = params.cpuparams.n_threads
 
 
 def _gpus() -> list[str]:

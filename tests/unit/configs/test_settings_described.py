@@ -41,6 +41,8 @@ COUNTS = {
     "history_turns",
     "max_continuations",
     "max_deaths_in_a_row",
+    "draft_tokens",
+    "max_loaded",
     "max_open_conversations_per_peer",
     "max_open_files",
     "max_restarts",

@@ -1,0 +1,210 @@
+"""The models of one engine: the first is loaded at the start, others when they are asked for.
+
+`Shelf` decides which ones make room; here they are located, loaded and unloaded, one at a time and
+each in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from actors.engine.backends import Backend, Loaded, make_backend
+from actors.engine.locating import DEFAULT_MODEL, locate
+from actors.engine.model_file import read_model
+from actors.engine.shelf import Shelf
+from actors.kernel import Actor
+from configs.actor_settings import EngineSettings
+from protocol.errors import NotFound
+
+UNLOAD_S = 10.0
+"""A library that takes longer to let go of a model never does: the process is replaced then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One that is loaded."""
+
+    name: str
+    """As in the settings."""
+    id: str
+    """What identifies it: the sha256 of its file, or what it is known by."""
+    loaded: Loaded
+    backend: Backend
+    load_ms: float
+
+
+class Models:
+    """Belongs to the event loop's thread."""
+
+    def __init__(self, actor: Actor, options: EngineSettings, changed: Callable[[], None]) -> None:
+        """``changed``: called when another model was loaded or unloaded."""
+        self._actor = actor
+        self._options = options
+        self._changed = changed
+        self._places = {DEFAULT_MODEL: options.model} | options.models
+        self._shelf = Shelf(DEFAULT_MODEL, options.max_loaded, options.keep_alive_s)
+        self._models: dict[str, Model] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._unloading: set[asyncio.Task[None]] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """All that there are, loaded or not, the first one first."""
+        return list(self._places)
+
+    @property
+    def loaded(self) -> dict[str, Model]:
+        """Those that are loaded, by name."""
+        return dict(self._models)
+
+    async def load_first(self) -> Model:
+        """The first one. Raises what locating and loading raise."""
+        async with self._one_at_a_time:
+            return await self._load(DEFAULT_MODEL)
+
+    async def acquire(self, name: str) -> Model:
+        """A model, loaded if it is not yet, that stays until `release`. Raises `NotFound`,
+        `Overloaded`, `UnusableModel`, and what locating and loading raise."""
+        name = name or DEFAULT_MODEL
+        if name not in self._places:
+            known = ", ".join(self._places)
+            raise NotFound(f"{self._actor.name} has no model {name!r}; there are: {known}")
+        while name not in self._models:
+            if name not in self._loading:
+                task = asyncio.get_running_loop().create_task(self._load_further(name))
+                self._loading[name] = task
+                task.add_done_callback(lambda _: self._loading.pop(name, None))
+            # Whoever waits no longer leaves it to those who do: a library cannot be interrupted.
+            await asyncio.shield(self._loading[name])
+        self._shelf.hold(name, self._now())
+        return self._models[name]
+
+    def release(self, model: Model, keep_alive_s: float | None = None) -> None:
+        """It is used no more, by one of those who acquired it."""
+        self._shelf.release(model.name, self._now(), keep_alive_s)
+        self._set_alarm()
+
+    def _now(self) -> float:
+        return self._actor.clock.now()
+
+    # --- loading --------------------------------------------------------------------------
+
+    async def _load_further(self, name: str) -> None:
+        async with self._one_at_a_time:
+            await self._make_room(name)
+            await self._load(name)
+
+    async def _load(self, name: str) -> Model:
+        began = self._now()
+        backend = make_backend(self._options.backend)
+        backend.check(self._options)
+        path, id_, options = await self._locate(backend, name)
+        if options.speculation == "draft" and options.draft_model is not None:
+            draft, _ = await locate(self._actor, options.draft_model, "draft_model")
+            options = options.model_copy(update={"draft_model": str(draft)})
+        self._actor.say(f"loading the model{'' if name == DEFAULT_MODEL else f' {name}'}")
+        # Not one of the slots' threads: those pass the text on and are in a hurry.
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        try:
+            loaded = await asyncio.get_running_loop().run_in_executor(
+                loader, _load_nicely, backend, path, id_, options
+            )
+        finally:
+            # Not waited for: one that is stopped over it must not stand still until it is loaded.
+            loader.shutdown(wait=False)
+        now = self._now()
+        model = Model(name, id_, loaded, backend, (now - began) * 1000)
+        self._models[name] = model
+        size = await asyncio.to_thread(self._size_of, path) if self._options.models else 0
+        self._shelf.put(name, size, now)
+        self._changed()
+        return model
+
+    async def _locate(self, backend: Backend, name: str) -> tuple[Path, str, EngineSettings]:
+        place = self._places[name]
+        if backend.needs_model:
+            setting = "model" if name == DEFAULT_MODEL else f"models.{name}"
+            return *(await locate(self._actor, place, setting)), self._options
+        if name == DEFAULT_MODEL:
+            return Path(), backend.name, self._options
+        # A server's own name for it.
+        options = self._options.model_copy(update={"remote_model": place})
+        return Path(), f"{backend.name}:{place}", options
+
+    def _size_of(self, path: Path) -> int:
+        """In a thread: what it takes of the memory, about."""
+        if not path.name:
+            return 0
+        return read_model(path).needed_bytes(self._options.context_tokens)
+
+    # --- making room ----------------------------------------------------------------------
+
+    async def _make_room(self, name: str) -> None:
+        backend = make_backend(self._options.backend)
+        size = 0
+        if backend.needs_model:
+            path, _ = await locate(self._actor, self._places[name], f"models.{name}")
+            size = await asyncio.to_thread(self._size_of, path)
+        # Asked again after each: meanwhile somebody may use the next one.
+        while leaving := self._shelf.to_unload(name, size, psutil.virtual_memory().available):
+            await self._unload(leaving[0])
+
+    async def _unload(self, name: str) -> None:
+        model = self._models.pop(name)
+        self._shelf.remove(name)
+        self._actor.log.info("unloading", model=name)
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def unload() -> None:
+            model.backend.unload()
+            loop.call_soon_threadsafe(done.set)
+
+        # A daemon, as it may never end.
+        threading.Thread(target=unload, name="unload", daemon=True).start()
+        try:
+            async with asyncio.timeout(UNLOAD_S):
+                await done.wait()
+        except TimeoutError:
+            self._actor.log.error("model_not_unloaded", model=name)
+            # In order: what is in hand is handed back, and the next incarnation has the memory.
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._changed()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        at = self._shelf.next_due
+        if at is not None:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(max(0.0, at - self._now()), self._unload_due)
+
+    def _unload_due(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._unload_all_due())
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+    async def _unload_all_due(self) -> None:
+        async with self._one_at_a_time:
+            for name in self._shelf.due(self._now()):
+                await self._unload(name)
+        self._set_alarm()
+
+
+def _load_nicely(backend: Backend, path: Path, model: str, options: EngineSettings) -> Loaded:
+    """In a thread of its own: the library's threads inherit how nice it is to others."""
+    # From where the process is, as nobody may go below that. More than 19 is 19 to the kernel.
+    niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + options.niceness
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+    return backend.load(path, model, options)

@@ -1,0 +1,84 @@
+"""Several models in one engine, loaded when they are asked for: the real one by several names."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noyau import Answer, Client, Query
+from protocol.messages.orchestrator import GetRuntime
+from tests.support.model import model_path
+from tests.support.system import System, connect, shared
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("models")
+    for name in ("one", "two"):
+        shutil.copy(model_path(), found / f"{name}.gguf")
+    return found
+
+
+@pytest.fixture(scope="module")
+def system(folder: Path) -> Iterator[System]:
+    with shared(
+        *(f"actors.cpu_engine.settings.models.{name}={folder}/{name}.gguf"
+          for name in ("one", "two", "lost")),
+        "actors.cpu_engine.settings.context_tokens=1024",
+        'actors.orchestrator.settings.experts={ coder = { model = "two", max_tokens = 5 } }',
+    ) as found:  # fmt: skip
+        yield found
+
+
+async def ask(client: Client, **more: object) -> Answer:
+    query = {"text": "Say hello.", "max_tokens": 4, "temperature": 0, "tools": False} | more
+    return await client.ask(Query.model_validate(query))
+
+
+async def loaded(client: Client) -> list[str]:
+    cpu = next(one for one in (await client.ask(GetRuntime())).engines if one.name == "cpu_engine")
+    return cpu.model.split(", ")
+
+
+async def test_a_model_is_loaded_when_it_is_asked_for_and_the_one_used_least_makes_room(
+    system: System,
+) -> None:
+    async with await connect(system) as client:
+        first = await ask(client)
+        name = first.metadata.engines[0].model_name
+        assert "SmolLM2" in name
+        one = await ask(client, model="one")
+        assert one.metadata.engines[0].model_name == "one"
+        # The same weights: the same answer.
+        assert one.text == first.text
+        assert sorted(await loaded(client)) == sorted([name, "one"])
+        assert (await ask(client)).text == first.text
+        assert (await ask(client, model="two")).metadata.engines[0].model_name == "two"
+        assert sorted(await loaded(client)) == sorted([name, "two"])
+
+
+async def test_an_expert_brings_its_model(system: System) -> None:
+    async with await connect(system) as client:
+        told = (await ask(client, expert="coder", max_tokens=None)).metadata
+        assert (told.expert, told.engines[0].model_name) == ("coder", "two")
+        assert told.usage.completion_tokens <= 5
+
+
+async def test_a_model_leaves_when_its_time_is_over(system: System) -> None:
+    async with await connect(system) as client:
+        assert (await ask(client, model="one", keep_alive_s=0)).text
+        async with asyncio.timeout(30):
+            while "one" in await loaded(client):
+                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+
+
+async def test_a_model_whose_file_is_lost_is_told_and_harms_no_other(system: System) -> None:
+    async with await connect(system) as client:
+        with pytest.raises(Exception, match=r"models\.lost.*No such file") as caught:
+            await ask(client, model="lost")
+        assert getattr(caught.value, "code", "") == "unusable_model"
+        assert (await ask(client)).text
