@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos kills prove fuzz check docs format bench clean
+.PHONY: help demo run test test-transformers chaos kills prove fuzz check docs format bench clean
 
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 28
 
 # A venv whose libraries are those that constraints.txt pins.
 $(READY): pyproject.toml constraints.txt
@@ -27,6 +27,15 @@ run: $(READY)  ## start noyau in this terminal until Ctrl-C
 
 test: $(READY)  ## all tests, with real processes and the real model
 	$(BIN)/python -m pytest $(ARGS)
+
+# Which build of torch is right depends on the machine. The plain one brings the libraries of a GPU;
+# TORCH="torch --index-url https://download.pytorch.org/whl/cpu" is the one for a CPU alone.
+TORCH ?= torch
+test-transformers: $(READY)  ## the engine on torch and transformers, on the CPU (may install several GB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,gpu]'
+	$(BIN)/python -m pytest tests/contract/test_engine_backends.py tests/integration/test_transformers_torch.py \
+		-k transformers $(ARGS)
 
 chaos: $(READY)  ## five minutes of random kills under four talking clients
 	CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos/test_conversing.py

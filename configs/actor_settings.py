@@ -44,7 +44,8 @@ class EngineSettings(Section):
         "llama_cpp",
         min_length=1,
         description="Name of the model library's backend. llama_cpp: runs quantised models on "
-        "any CPU. openai_http is a server of OpenAI's API, such as llama-server or vLLM.",
+        "any CPU. transformers: torch, on a GPU. openai_http: a server of OpenAI's API, such as "
+        "llama-server or vLLM.",
     )
     model: str = Field(
         "default",

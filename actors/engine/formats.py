@@ -13,6 +13,9 @@ from protocol.errors import InvalidRequest, MissingDependency
 from protocol.messages.engine import Format
 
 LARK = "%llguidance"
+WHITESPACE = r"( |\n{1,2}[ \t]{0,20})?"
+"""Between the parts of a JSON text, as llama.cpp allows it: a small model goes on with it for ever
+where it may, and what one engine began fits when another goes on."""
 
 
 def check_format(wanted: Format | None) -> None:
@@ -22,15 +25,24 @@ def check_format(wanted: Format | None) -> None:
     if wanted.json_schema is not None and wanted.grammar:
         raise InvalidRequest("an answer has either a JSON schema or a grammar, not both")
     if wanted.json_schema is not None:
-        _check("the JSON schema", _of_schema(wanted.json_schema))
+        _check("the JSON schema", compile_format(wanted))
     elif wanted.grammar:
-        _check("the grammar", _of_grammar(wanted.grammar))
+        _check("the grammar", compile_format(wanted))
+
+
+def compile_format(wanted: Format) -> str:
+    """The format in llguidance's own form. Raises `InvalidRequest` where it cannot be read."""
+    if wanted.json_schema is not None:
+        return _of_schema(wanted.json_schema)
+    return _of_grammar(wanted.grammar)
 
 
 def _of_schema(schema: dict[str, Any]) -> str:
     matcher = _llguidance().LLMatcher
     try:
-        text: str = matcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False))
+        text: str = matcher.grammar_from_json_schema(
+            json.dumps(schema, allow_nan=False), defaults={"whitespace_pattern": WHITESPACE}
+        )
     except ValueError as error:
         raise InvalidRequest(f"the JSON schema is not usable: {error}") from None
     return text

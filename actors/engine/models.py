@@ -50,6 +50,7 @@ class Models:
         self._actor = actor
         self._options = options
         self._changed = changed
+        self._kept = actor.incarnation.settings.data.folder / "models"
         self._places = {DEFAULT_MODEL: options.model} | options.models
         self._shelf = Shelf(DEFAULT_MODEL, options.max_loaded, options.keep_alive_s)
         self._models: dict[str, Model] = {}
@@ -118,7 +119,7 @@ class Models:
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(
-                loader, _load_nicely, backend, path, id_, options
+                loader, _load_nicely, backend, path, id_, options, self._kept
             )
         finally:
             # Not waited for: one that is stopped over it must not stand still until it is loaded.
@@ -202,9 +203,11 @@ class Models:
         self._set_alarm()
 
 
-def _load_nicely(backend: Backend, path: Path, model: str, options: EngineSettings) -> Loaded:
+def _load_nicely(
+    backend: Backend, path: Path, model: str, options: EngineSettings, kept: Path
+) -> Loaded:
     """In a thread of its own: the library's threads inherit how nice it is to others."""
     # From where the process is, as nobody may go below that. More than 19 is 19 to the kernel.
     niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + options.niceness
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-    return backend.load(path, model, options)
+    return backend.load(path, model, options, kept)

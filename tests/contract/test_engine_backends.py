@@ -7,17 +7,27 @@ depends on what the model says, only on that it says the same when asked the sam
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
-from actors.engine.backends import BACKENDS, Backend, Loaded, Outcome, Piece, Prefill, Task
+from actors.engine.backends import (
+    BACKENDS,
+    Backend,
+    Loaded,
+    Outcome,
+    Piece,
+    Prefill,
+    Task,
+    make_backend,
+)
 from actors.engine.backends.llama_cpp import LlamaCpp, _gpus
 from actors.engine.backends.openai_http import OpenAIHttp
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
@@ -30,7 +40,7 @@ from protocol.messages.engine import (
     FunctionCall,
     Sampling,
 )
-from tests.support.model import model_path
+from tests.support.model import model_path, shared_assets
 
 MODEL = "the real one"
 CONTEXT_TOKENS = 512
@@ -122,14 +132,47 @@ class SimulatedBench:
         return Simulated()
 
 
-BENCHES: dict[str, type[LlamaCppBench | OpenAIHttpBench | SimulatedBench]] = {
+class TransformersBench:
+    """torch on the CPU with the same model, converted once and kept beside it."""
+
+    def __init__(self) -> None:
+        self.backend = self.fresh()
+        self.loaded = self.backend.load(
+            model_path(), MODEL, OPTIONS, shared_assets().parent / "converted"
+        )
+        self._tokens: Any = vars(self.backend)["tokens"]
+
+    def tokens(self, text: str) -> list[int]:
+        return list(self._tokens.plain(text))
+
+    def text(self, tokens: list[int]) -> str:
+        return str(self._tokens.text_of(tokens))
+
+    @staticmethod
+    def fresh() -> Backend:
+        return make_backend("transformers")
+
+
+BENCHES: dict[str, type[LlamaCppBench | OpenAIHttpBench | SimulatedBench | TransformersBench]] = {
     "llama_cpp": LlamaCppBench,
     "openai_http": OpenAIHttpBench,
     "simulated": SimulatedBench,
+    "transformers": TransformersBench,
 }
+WITHOUT_TORCH = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None,
+    reason="torch or transformers is not installed: make test-transformers",
+)
 
 
-@pytest.fixture(scope="module", params=sorted(BENCHES))
+def kinds(*names: str) -> list[Any]:
+    """Benches as parameters of tests."""
+    return [
+        pytest.param(name, marks=WITHOUT_TORCH if name == "transformers" else ()) for name in names
+    ]
+
+
+@pytest.fixture(scope="module", params=kinds(*sorted(BENCHES)))
 def bench(request: pytest.FixtureRequest) -> Bench:
     return BENCHES[request.param]()
 
@@ -475,7 +518,7 @@ def test_one_that_is_refused_does_not_harm_the_one_beside_it(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "another kind of file", "not there"])
-@pytest.mark.parametrize("kind", [name for name in BENCHES if BENCHES[name].fresh().needs_model])
+@pytest.mark.parametrize("kind", kinds("llama_cpp", "transformers"))
 def test_a_file_that_cannot_be_loaded_is_named(tmp_path: Path, kind: str, damage: str) -> None:
     path = tmp_path / "model.gguf"
     if damage == "truncated":

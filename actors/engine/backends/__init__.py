@@ -10,15 +10,26 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from configs.actor_settings import EngineSettings
-from protocol.errors import InvalidSettings, MissingDependency
+from protocol.errors import InvalidRequest, InvalidSettings, MissingDependency
 from protocol.messages.engine import ChatMessage, Continuation, Format, Sampling, TokenLogprob
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a backend is."""
+
+    where: str
+    """``module:Class``. Imported only when it is chosen: model libraries are heavy."""
+    extra: str = "engine"
+    """Of noyau: what brings its libraries."""
+
+
 BACKENDS = {
-    "llama_cpp": "actors.engine.backends.llama_cpp:LlamaCpp",
-    "openai_http": "actors.engine.backends.openai_http:OpenAIHttp",
-    "simulated": "actors.engine.backends.simulated:Simulated",
+    "llama_cpp": Place("actors.engine.backends.llama_cpp:LlamaCpp"),
+    "openai_http": Place("actors.engine.backends.openai_http:OpenAIHttp"),
+    "simulated": Place("actors.engine.backends.simulated:Simulated"),
+    "transformers": Place("actors.engine.backends.transformers_torch.backend:Transformers", "gpu"),
 }
-"""Where each backend is. Imported only when it is chosen: model libraries are heavy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +111,13 @@ class Backend(Protocol):
         device that ``options`` ask for. Called once, before anything is fetched or loaded."""
         ...
 
-    def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
+    def load(
+        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+    ) -> Loaded:
         """Load the model file; blocks. ``model`` identifies it (its sha256): token ids of a
-        continuation are used only when they belong to the same one. Called once.
+        continuation are used only when they belong to the same one. ``kept`` is a folder for what
+        a backend makes of the file and wants to find again, under names of its own; it need not
+        exist, and without one nothing is kept. Called once.
 
         Raises `EngineFailed` when the file cannot be loaded, `EngineOutOfMemory` where that is why.
         """
@@ -136,14 +151,24 @@ class Backend(Protocol):
 def make_backend(name: str) -> Backend:
     """The backend of this name. Raises `InvalidSettings` or `MissingDependency`."""
     try:
-        module_name, _, class_name = BACKENDS[name].partition(":")
+        place = BACKENDS[name]
     except KeyError:
         known = ", ".join(sorted(BACKENDS))
         raise InvalidSettings(f"there is no engine backend {name!r}; there are: {known}") from None
+    module_name, _, class_name = place.where.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f'the engine backend {name} needs {error.name}: pip install "noyau[engine]"'
+            f'the engine backend {name} needs {error.name}: pip install "noyau[{place.extra}]"'
         ) from None
     return cast(Backend, getattr(module, class_name)())
+
+
+def too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
+    """The error of a prompt that does not fit."""
+    return InvalidRequest(
+        f"the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens}",
+        prompt_tokens=prompt_tokens,
+        context_tokens=context_tokens,
+    )

@@ -19,10 +19,9 @@ from urllib.parse import urlsplit
 
 import xllamacpp
 
-from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
-from actors.engine.backends.openai.errors import too_long
-from actors.engine.backends.openai.requests import chat_turns
+from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, too_long
 from actors.engine.backends.prompts import PromptTurns
+from actors.engine.backends.turns import chat_turns
 from configs.actor_settings import EngineSettings
 from protocol.errors import (
     EngineFailed,
@@ -68,8 +67,10 @@ class LlamaCpp:
                 "its build for your GPU, see https://github.com/xorbitsai/xllamacpp"
             )
 
-    def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
-        """See `Backend.load`."""
+    def load(
+        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+    ) -> Loaded:
+        """See `Backend.load`; it makes no files of it."""
         self.device = options.device
         threads = options.threads or len(os.sched_getaffinity(0))
         params = xllamacpp.CommonParams()

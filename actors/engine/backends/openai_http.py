@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from actors.engine.backends import Emit, Loaded, Outcome, Task
+from actors.engine.backends import Emit, Loaded, Outcome, Task, too_long
 from actors.engine.backends.openai.chunks import ChunkReader
 from actors.engine.backends.openai.connection import Answer, Connection, Wanted, wanted_always
-from actors.engine.backends.openai.errors import Place, refusal, too_long
+from actors.engine.backends.openai.errors import Place, refusal
 from actors.engine.backends.openai.events import DONE, EventReader
 from actors.engine.backends.openai.requests import DIALECTS, chat_request
 from actors.engine.backends.openai.servers import (
@@ -59,7 +59,9 @@ class OpenAIHttp:
     def check(self, options: EngineSettings) -> None:
         """See `Backend.check`: this machine needs no device."""
 
-    def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
+    def load(
+        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+    ) -> Loaded:
         """See `Backend.load`: find out what the server is. ``path`` is not looked at.
 
         Raises `UnusableKey`, and `EngineFailed` with the remedy when the server is not there, does

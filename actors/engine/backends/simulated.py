@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task
+from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, too_long
 from actors.engine.backends.example import example
 from actors.engine.backends.stops import StopStrings
 from configs.actor_settings import EngineSettings
@@ -80,7 +80,9 @@ class Simulated:
     def check(self, options: EngineSettings) -> None:
         """See `Backend.check`: it needs nothing."""
 
-    def load(self, path: Path, model: str, options: EngineSettings) -> Loaded:
+    def load(
+        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+    ) -> Loaded:
         """See `Backend.load`; there is nothing to load."""
         self.device = options.device
         self._options = options
@@ -109,11 +111,7 @@ class Simulated:
         left = min(task.sampling.max_tokens - len(begun), room)
         if left <= 0:
             if room <= 0 and not begun:
-                raise InvalidRequest(
-                    f"the prompt has {prompt} tokens, the model's context holds "
-                    f"{self._context_tokens}",
-                    prompt_tokens=prompt, context_tokens=self._context_tokens,
-                )  # fmt: skip
+                raise too_long(prompt, self._context_tokens)
             return Outcome("length", prompt, 0, 0.0, 0.0)
         began = time.monotonic()
         if not self._read(task, prompt, emit):

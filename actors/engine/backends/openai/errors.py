@@ -57,15 +57,6 @@ class Place:
         return (text.replace(self.key, "…") if self.key else text)[:SHOWN_CHARS]
 
 
-def too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:
-    """Of a prompt that does not fit."""
-    return InvalidRequest(
-        f"the prompt has {prompt_tokens} tokens, the model's context holds {context_tokens}",
-        prompt_tokens=prompt_tokens,
-        context_tokens=context_tokens,
-    )
-
-
 def failed(text: str) -> EngineFailed:
     """Of a server that could not do it; `EngineOutOfMemory` where it says that this is why."""
     no_memory = any(sign in text.lower().replace(" ", "") for sign in _NO_MEMORY)

@@ -6,14 +6,13 @@ ignored may be the grammar that the answer was to keep to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.engine.backends import Task
 from actors.engine.backends.openai.servers import Kind, Server
+from actors.engine.backends.turns import chat_turns
 from protocol.errors import EngineFailed, InvalidRequest
-from protocol.messages.engine import ChatMessage
 
 STRUCTURED_SINCE = (0, 11)
 """vLLM's `structured_outputs`; in 0.12 its `guided_grammar` was gone."""
@@ -57,23 +56,6 @@ DIALECTS: dict[Kind, Dialect] = {
     ),
 }
 """A server of another kind gets OpenAI's fields alone, and is not asked to go on with anything."""
-
-
-def chat_turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """The turns as OpenAI's API has them."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        turn: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.calls:
-            turn["tool_calls"] = [
-                {"id": call.id, "type": "function",
-                 "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.calls
-            ]  # fmt: skip
-        if message.call_id:
-            turn["tool_call_id"] = message.call_id
-        turns.append(turn)
-    return turns
 
 
 def chat_request(server: Server, task: Task, max_tokens: int) -> dict[str, Any]:
