@@ -9,6 +9,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from actors.engine.backends import too_long
 from protocol.errors import (
     EngineFailed,
     EngineOutOfMemory,
