@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from protocol.errors import InvalidRequest, MissingDependency
+from actors.engine.grammars.rest import rest_of
+from protocol.errors import EngineFailed, InvalidRequest, MissingDependency
 from protocol.messages.engine import Format
 
 LARK = "%llguidance"
@@ -37,6 +38,16 @@ def compile_format(wanted: Format) -> str:
     return _of_grammar(wanted.grammar)
 
 
+def rest_of_grammar(grammar: str, begun: str) -> str:
+    """The grammar for what is still to come of an answer that has begun. Raises `EngineFailed`
+    where nobody knows it."""
+    if _is_lark(grammar):
+        raise EngineFailed(
+            "an answer cannot be gone on with within a grammar in Lark; write the grammar in GBNF"
+        )
+    return rest_of(grammar, begun)
+
+
 def _of_schema(schema: dict[str, Any]) -> str:
     matcher = _llguidance().LLMatcher
     try:
@@ -50,7 +61,7 @@ def _of_schema(schema: dict[str, Any]) -> str:
 
 def _of_grammar(grammar: str) -> str:
     matcher = _llguidance().LLMatcher
-    if grammar.lstrip().startswith(LARK):
+    if _is_lark(grammar):
         lark: str = matcher.grammar_from_lark(grammar)
         return lark
     try:
@@ -60,6 +71,10 @@ def _of_grammar(grammar: str) -> str:
     except Exception as error:  # noqa: BLE001 - its parser fails in as many ways as a text can
         raise InvalidRequest(f"the grammar is not usable: {error}") from None
     return text
+
+
+def _is_lark(grammar: str) -> bool:
+    return grammar.lstrip().startswith(LARK)
 
 
 def _check(what: str, compiled: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -62,12 +63,19 @@ class Bench(Protocol):
     def backend(self) -> Backend: ...
     @property
     def loaded(self) -> Loaded: ...
+    @property
+    def knows_grammars(self) -> bool:
+        """Whether an answer can be told to fit one in GBNF; else it is refused."""
+        ...
+
     def tokens(self, text: str) -> list[int]: ...
     def text(self, tokens: list[int]) -> str: ...
 
 
 class LlamaCppBench:
     """llama.cpp with the default model."""
+
+    knows_grammars = True
 
     def __init__(self) -> None:
         self.backend = LlamaCpp()
@@ -97,6 +105,8 @@ def _server() -> LlamaCppBench:
 class OpenAIHttpBench:
     """The same model, behind llama-server's HTTP."""
 
+    knows_grammars = True
+
     def __init__(self) -> None:
         server = _server()
         self.backend = self.fresh()
@@ -116,6 +126,8 @@ class OpenAIHttpBench:
 
 class SimulatedBench:
     """No model; as fast as it can be."""
+
+    knows_grammars = False
 
     def __init__(self) -> None:
         self.backend = self.fresh()
@@ -584,6 +596,54 @@ def test_json_that_was_cut_goes_on_within_its_schema(bench: Bench, share: float)
     value = json.loads(cut.text + rest.text)
     assert value.keys() == {"name", "age", "tags"}
     assert len(value["tags"]) == 2
+
+
+ORDER = r"""
+root  ::= "order " [1-9] [0-9]? ":" line{2,4} "\n" last
+line  ::= "\n" ("- " | "* ") [1-9] " x " word (" " word)?   # how many, and what
+word  ::= [a-z]{2,8}
+last  ::= "total " [0-9]{1,3} "." [0-9]{2} | "é"
+"""
+FITS_ORDER = (
+    r"order [1-9][0-9]?:(\n(- |\* )[1-9] x [a-z]{2,8}( [a-z]{2,8})?){2,4}"
+    r"\n(total [0-9]{1,3}\.[0-9]{2}|é)"
+)
+
+
+def order(begun: Continuation | None = None) -> Task:
+    task = ask("Order some fruit.", 120, begun)
+    task.format = Format(grammar=ORDER)
+    return task
+
+
+def test_under_a_grammar_the_answer_fits_it_or_is_refused(bench: Bench) -> None:
+    if not bench.knows_grammars:
+        with pytest.raises(InvalidRequest, match="knows no grammars"):
+            generate(bench, order())
+        return
+    run = generate(bench, order())
+    assert run.done.finish_reason == "stop"
+    assert re.fullmatch(FITS_ORDER, run.text)
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["its ids", "its text"])
+def test_an_answer_that_was_cut_goes_on_within_its_grammar(bench: Bench, ids: bool) -> None:
+    """Wherever it is cut, also where nothing is missing but its end."""
+    if not bench.knows_grammars:
+        pytest.skip("it knows no grammars")
+    whole = generate(bench, order())
+    for position in [*range(1, len(whole.pieces), 4), len(whole.pieces)]:
+        cut = cut_at(whole, position) if ids else Continuation(text=cut_at(whole, position).text)
+        rest = generate(bench, order(cut))
+        assert rest.done.finish_reason == "stop"
+        assert re.fullmatch(FITS_ORDER, cut.text + rest.text)
+
+
+def test_an_answer_that_does_not_fit_its_grammar_is_not_gone_on_with(bench: Bench) -> None:
+    if not bench.knows_grammars:
+        pytest.skip("it knows no grammars")
+    with pytest.raises(EngineFailed, match="does not fit its grammar, from its character 7 on"):
+        generate(bench, order(Continuation(text="order none")))
 
 
 # --- what else is asked of a generation -----------------------------------------------------

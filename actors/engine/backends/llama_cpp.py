@@ -22,6 +22,7 @@ import xllamacpp
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, too_long
 from actors.engine.backends.prompts import PromptTurns
 from actors.engine.backends.turns import chat_turns
+from actors.engine.formats import rest_of_grammar
 from configs.actor_settings import EngineSettings
 from protocol.errors import (
     EngineFailed,
@@ -190,17 +191,16 @@ class LlamaCpp:
         return reader.outcome(len(prompt))
 
     def _call(self, task: Task, prompt: list[int], left: int, reader: _Reader) -> None:
-        within = task.format is not None and task.begun is not None and task.begun.text
-        if not within:
-            self._server.handle_completions(_request(task, left) | {"prompt": prompt}, reader.take)
+        wanted, begun = task.format, task.begun
+        if begun is None or not begun.text or wanted is None or wanted.json_schema is None:
+            request = _request(task, left) | {"prompt": prompt}
+            if begun is not None and begun.text and "grammar" in request:
+                request["grammar"] = rest_of_grammar(request["grammar"], begun.text)
+            self._server.handle_completions(request, reader.take)
             return
-        # What is begun has to be taken into account by the grammar too, which llama.cpp does for
-        # the last turn of a chat alone, and for schemas alone.
-        assert task.format is not None
-        assert task.begun is not None
-        if task.format.json_schema is None:
-            raise EngineFailed("llama.cpp cannot go on within a grammar")
-        turns = [*chat_turns(task.messages), {"role": "assistant", "content": task.begun.text}]
+        # What is begun has to be taken into account by the schema too, which llama.cpp does for
+        # the last turn of a chat alone.
+        turns = [*chat_turns(task.messages), {"role": "assistant", "content": begun.text}]
         request = _request(task, left) | {"messages": turns}
         request["response_format"] = {
             "type": "json_schema",

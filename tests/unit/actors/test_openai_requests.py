@@ -76,8 +76,8 @@ def test_a_grammar_is_refused_where_it_would_be_ignored() -> None:
     ("kind", "wanted", "goes"),
     [
         ("llama_cpp", Format(json_schema=SCHEMA), True),
-        ("llama_cpp", Format(grammar=GRAMMAR), False),
         ("vllm", Format(json_schema=SCHEMA), False),
+        ("vllm", Format(grammar=GRAMMAR), False),
         ("sglang", Format(grammar=GRAMMAR), False),
     ],
 )
@@ -91,6 +91,19 @@ def test_a_format_is_gone_on_within_only_where_the_server_can(
     else:
         with pytest.raises(EngineFailed, match="within a format"):
             chat_request(Server(kind, "m"), asked, 7)
+
+
+def test_where_a_grammar_begins_behind_the_answer_so_far_its_rest_is_asked_for() -> None:
+    asked = task(format=Format(grammar=GRAMMAR), begun=Continuation(text="y"))
+    request = chat_request(Server("llama_cpp", "m"), asked, 7)
+    assert request["messages"][-1] == {"role": "assistant", "content": "y"}
+    assert request["grammar"] == 'root ::= rest-1\nrest-1 ::= "es"\n'
+
+
+def test_a_grammar_in_lark_is_not_gone_on_within() -> None:
+    lark = Format(grammar='%llguidance {}\nstart: "yes"')
+    with pytest.raises(EngineFailed, match="in Lark; write the grammar in GBNF"):
+        chat_request(Server("llama_cpp", "m"), task(format=lark, begun=Continuation(text="y")), 7)
 
 
 def test_calls_and_their_results_are_turns() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from actors.engine.backends import Task
 from actors.engine.backends.openai.servers import Kind, Server
 from actors.engine.backends.turns import chat_turns
+from actors.engine.formats import rest_of_grammar
 from protocol.errors import EngineFailed, InvalidRequest
 
 STRUCTURED_SINCE = (0, 11)
@@ -29,7 +30,9 @@ class Dialect:
     continuing: dict[str, Any] = field(default_factory=dict)
     """So that it goes on with the last turn."""
     goes_on_within_schema: bool = False
-    """Its grammar begins at the beginning of that turn, not behind it."""
+    """What it makes of a schema begins at the beginning of that turn, not behind it."""
+    goes_on_within_grammar: bool = False
+    """A grammar begins behind that turn, and is in GBNF."""
     always: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +44,7 @@ DIALECTS: dict[Kind, Dialect] = {
         # switched on it refuses to.
         continuing={"chat_template_kwargs": {"enable_thinking": False}},
         goes_on_within_schema=True,
+        goes_on_within_grammar=True,
         # How far the prompt is read, and with each chunk how many tokens there have been.
         always={"return_progress": True, "timings_per_token": True},
     ),
@@ -141,7 +145,13 @@ def _go_on(request: dict[str, Any], server: Server, task: Task) -> None:
             "it is one that does behind a proxy, say which in the setting server_kind"
         )
     wanted = task.format
-    if wanted is not None and (wanted.grammar or not dialect.goes_on_within_schema):
+    grammar = wanted is not None and wanted.grammar
+    schema = wanted is not None and wanted.json_schema is not None
+    if (schema and not dialect.goes_on_within_schema) or (
+        grammar and not dialect.goes_on_within_grammar
+    ):
         raise EngineFailed("the server cannot go on within a format: it would begin it anew")
+    if grammar:
+        request["grammar"] = rest_of_grammar(grammar, task.begun.text)
     request["messages"].append({"role": "assistant", "content": task.begun.text})
     request |= dialect.continuing
