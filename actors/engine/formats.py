@@ -28,6 +28,9 @@ def check_format(wanted: Format | None) -> None:
     if wanted.json_schema is not None:
         _check("the JSON schema", compile_format(wanted))
     elif wanted.grammar:
+        if not _is_lark(wanted.grammar):
+            # Said now, and not only when another engine has to go on within it.
+            rest_of(wanted.grammar, "")
         _check("the grammar", compile_format(wanted))
 
 
