@@ -56,7 +56,7 @@ fuzz: $(READY)  ## a million random frames at codec, server and caller (ARGS: ho
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-docs: $(READY)  ## write what the docs say of the protocol from its code
+docs: $(READY)  ## write what the docs say of the code from the code
 	$(BIN)/python docs/generate.py
 
 format: $(READY)  ## put the code into form

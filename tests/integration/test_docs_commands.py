@@ -21,7 +21,10 @@ from tests.support.system import System, running
 
 PAGES = {
     "conversations.md": SIMULATED, "memory.md": SIMULATED, "models.md": (), "tools.md": SIMULATED,
-    "operating.md": SIMULATED,
+    "operating.md": SIMULATED, "running.md": SIMULATED,
+    "resilience.md": (
+        *SIMULATED[:2], *(one.replace("cpu", "gpu") for one in SIMULATED[:2]), "chaos.allowed=true",
+    ),
     "reliability.md": (*SIMULATED, "chaos.allowed=true"),
 }  # fmt: skip
 """Each with the settings of the noyau that its commands are run in."""
