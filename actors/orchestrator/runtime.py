@@ -101,7 +101,8 @@ class Runtime:
 
     def end(self, use: Use, error: NoyauError | None, now: float) -> None:
         """It ended, with this error or well. Twice does no harm."""
-        self._end(use, classify(error, time_out=True), now)
+        # A deadline that ran out was the caller's: the time of an engine is the watchdog's.
+        self._end(use, classify(error), now)
 
     def give_up(self, use: Use, now: float) -> None:
         """Nobody wants it any more, which says nothing of the engine. Twice does no harm."""
