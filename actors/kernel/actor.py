@@ -15,7 +15,7 @@ from actors.kernel.hooks import Hooks
 from configs.incarnation import Incarnation
 from protocol.caller import Caller
 from protocol.clock import Clock
-from protocol.errors import ActorDied, InvalidRequest, InvalidSettings
+from protocol.errors import ActorDied, InvalidRequest, InvalidSettings, Overloaded
 from protocol.lifecycle import ActorState
 from protocol.messages.actor import Disturb, Disturbed, Ping, Pong
 from protocol.messages.supervisor import Activity, Happened
@@ -132,10 +132,11 @@ class Actor:
         self._changed()
 
     def publish(self, what: str, text: str, **data: Any) -> None:
-        """Tell everybody who watches events. Lost only with the supervisor itself."""
+        """Tell everybody who watches events. Lost only with the supervisor itself, or where that
+        has too much to read; never raises."""
         try:
             self.caller.tell_supervisor(Happened(what=what, actor=self.name, text=text, data=data))
-        except ActorDied as error:
+        except (ActorDied, Overloaded) as error:
             self.log.warning("event_not_sent", what=what, error=error.message)
 
     @handles(Ping, always=True)

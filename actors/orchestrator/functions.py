@@ -16,7 +16,7 @@ from protocol.messages.engine import ChatMessage, Format, FunctionCall
 from protocol.messages.orchestrator import Function, Text
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
-BEGINS = '{"name"'
+BEGINS = '{{"name":"{name}"'
 """How every call begins, spaces left out."""
 
 _MAY = """You can call one of these functions:
@@ -44,7 +44,8 @@ class Functions:
         if choice == REQUIRED and not functions:
             raise InvalidRequest("a function call is required, and no functions are given")
         self._choice = choice
-        if choice in self._by_name:
+        # A function may have the name of a choice, which then means the choice.
+        if choice not in (AUTO, NONE, REQUIRED):
             self._by_name = {choice: self._by_name[choice]}
 
     @property
@@ -56,6 +57,11 @@ class Functions:
     def required(self) -> bool:
         """Whether it has to."""
         return self.offered and self._choice != AUTO
+
+    @property
+    def begins(self) -> list[str]:
+        """How calls of these begin, spaces left out."""
+        return [BEGINS.format(name=name) for name in self._by_name]
 
     def told(self) -> str:
         """What the model is told of them; empty where it may call none."""
@@ -73,27 +79,66 @@ class Functions:
         """What the answer has to look like, where a call is required."""
         if not self.required:
             return None
-        calls = [
-            {
-                "type": "object",
-                "properties": {"name": {"const": one.name}, "arguments": one.parameters},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for one in self._by_name.values()
-        ]
-        return Format(json_schema=calls[0] if len(calls) == 1 else {"anyOf": calls})
+        functions = list(self._by_name.values())
+        if len(functions) == 1:
+            return Format(json_schema=_call_of(functions[0], "#"))
+        calls = [_call_of(one, f"#/anyOf/{number}") for number, one in enumerate(functions)]
+        return Format(json_schema={"anyOf": calls})
 
     def call_in(self, text: str, id_: str) -> FunctionCall | None:
         """The call that an answer is; None where it is none, or none of these."""
         try:
-            said: Any = json.loads(text)
+            said: Any = json.loads(text, parse_constant=_no_json)
             name, arguments = said["name"], said["arguments"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
-        if not isinstance(arguments, dict) or name not in self._by_name:
+        if not isinstance(arguments, dict) or not isinstance(name, str):
             return None
-        return FunctionCall(id=id_, name=name, arguments=json.dumps(arguments, ensure_ascii=False))
+        if name not in self._by_name:
+            return None
+        return FunctionCall(id=id_, name=name, arguments=_as_text(arguments))
+
+
+def _call_of(function: Function, at: str) -> dict[str, Any]:
+    """The schema of a call, which stands at this place of the whole one."""
+    parameters = _moved(function.parameters, f"{at}/properties/arguments")
+    return {
+        "type": "object",
+        "properties": {"name": {"const": function.name}, "arguments": parameters},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: Any, to: str) -> Any:
+    """A schema that becomes a part of another one, with its references to itself."""
+    if isinstance(schema, list):
+        return [_moved(one, to) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {name: _moved(one, to) for name, one in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        moved["$ref"] = to + reference[1:]
+    return moved
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _as_text(value: dict[str, Any]) -> str:
+    """JSON that can be sent: halves of characters, which a model can write, stay escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if _is_utf8(text) else json.dumps(value)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_said(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
@@ -119,12 +164,13 @@ def as_said(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
 
 
 class CallFilter:
-    """Marks the pieces of a call, so that nobody shows them. What may become one is held back, and
-    that is a few characters."""
+    """Marks the pieces of a call, so that nobody shows them. What may become one is held back until
+    it names a function or none of these: any other JSON is an answer, and shown."""
 
     def __init__(self, functions: Functions, begun: str) -> None:
         """``begun``: the text that there is already."""
         self._undecided = functions.offered
+        self._begins = functions.begins
         self._seen = ""
         self._held: list[Text] = []
         self.is_call = functions.required
@@ -144,9 +190,9 @@ class CallFilter:
 
     def _decide(self, text: str) -> None:
         self._seen += "".join(text.split())
-        if self._seen.startswith(BEGINS):
+        if self._seen.startswith(tuple(self._begins)):
             self.is_call, self._undecided = True, False
-        elif not BEGINS.startswith(self._seen):
+        elif not any(begins.startswith(self._seen) for begins in self._begins):
             self._undecided = False
 
     def rest(self) -> list[Text]:

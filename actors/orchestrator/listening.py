@@ -20,7 +20,7 @@ from actors.orchestrator.runtime import Runtime, Use
 from actors.orchestrator.watchdog import Vigil
 from protocol.caller import Caller
 from protocol.clock import Clock
-from protocol.errors import ActorDied, EngineStalled, InternalError, NoyauError
+from protocol.errors import ActorDied, EngineStalled, InternalError, NoyauError, Overloaded
 from protocol.messages.engine import Generate, Generated, Tokens
 from protocol.messages.supervisor import DirectoryEntry, Stalled
 from protocol.pending import OutgoingStream
@@ -53,6 +53,7 @@ class Listening:
                 async with contextlib.aclosing(self._watched(stream, use)) as pieces:
                     async for piece in pieces:
                         for one in text.take(piece):
+                            self._runtime.passed(use, self._clock.now())
                             yield one
                 for one in text.rest():
                     yield one
@@ -83,10 +84,8 @@ class Listening:
                 return
             except TimeoutError:
                 raise self._stalled(use, vigil, budget_s) from None
-            now = self._clock.now()
-            vigil.heard(piece, now)
+            vigil.heard(piece, self._clock.now())
             if piece.stage is None:
-                self._runtime.passed(use, now)
                 yield piece
 
     async def _within(self, stream: OutgoingStream[Tokens, Generated], budget_s: float) -> Tokens:
@@ -108,8 +107,8 @@ class Listening:
         if use.permit.lease_until is not None:
             reason = f"it was to show within {budget_s:.1f} s that it works again, and did not"
         elif vigil.is_alone(self._clock.now()):
-            # Whoever has no supervisor at this moment is told by the engine's silence later.
-            with contextlib.suppress(ActorDied):
+            # A supervisor that cannot be told at this moment sees the engine's silence later.
+            with contextlib.suppress(ActorDied, Overloaded):
                 self._caller.tell_supervisor(
                     Stalled(name=use.entry.name, epoch=use.entry.epoch, reason=reason)
                 )
