@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_two_of_one_name_are_refused() -> None:
 
 
 def test_a_choice_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(InvalidRequest, match="'wether'.*auto, none, required, weather, time"):
+    with pytest.raises(InvalidRequest, match=r"'wether'.*auto, none, required, weather, time"):
         functions("wether")
 
 
@@ -82,7 +83,10 @@ NESTED = Function(
     parameters={
         "type": "object",
         "$defs": {"P": {"type": "object", "properties": {"next": {"$ref": "#/$defs/P"}}}},
-        "properties": {"p": {"$ref": "#/$defs/P"}, "all": {"type": "array", "items": {"$ref": "#"}}},
+        "properties": {
+            "p": {"$ref": "#/$defs/P"},
+            "all": {"type": "array", "items": {"$ref": "#"}},
+        },
         "required": ["p"],
     },
 )  # fmt: skip
@@ -172,7 +176,7 @@ def filtered(text: str, cuts: list[int], begun: str = "", choice: str = "auto") 
     """The text cut there, as it is passed on."""
     calls = CallFilter(functions(choice), begun)
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    pieces = [Text(text=text[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    pieces = [Text(text=text[a:b]) for a, b in itertools.pairwise(places)]
     return [one for piece in pieces for one in calls.take(piece)] + calls.rest()
 
 
