@@ -57,7 +57,8 @@ def _of_schema(schema: dict[str, Any]) -> str:
         text: str = matcher.grammar_from_json_schema(
             json.dumps(schema, allow_nan=False), defaults={"whitespace_pattern": WHITESPACE}
         )
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
+        # Also what is no JSON at all, such as bytes: msgpack knows more kinds of values.
         raise InvalidRequest(f"the JSON schema is not usable: {error}") from None
     return text
 
