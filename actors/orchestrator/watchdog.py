@@ -7,8 +7,11 @@ decode   between two pieces of text                             learnt, at most 
 =======  =====================================================  =========================
 
 What is learnt is the longest step that was seen lately: a slow machine has longer ones, and gets
-more time. Waiting for the prompts of others shows signs too. Whoever is silent for longer has
-stalled, and is given up by who asked; the supervisor is told, and judges the process.
+more time. How long a batch takes is learnt from whole ones alone: a prompt that is short, or was
+read before, is done in no time and says nothing of the next. Between two pieces of text batches of
+others' prompts may be read, and there is time for two of them. Waiting for the prompts of others
+shows signs too. Whoever is silent for longer has stalled, and is given up by who asked; the
+supervisor is told, and judges the process.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ from protocol.messages.engine import Stage, Tokens
 
 LEARNT_STEPS = 5
 """Steps after which the longest says something of the engine's speed."""
+BATCH_TOKENS = 32
+"""Of a prompt, read since the last sign: fewer are no whole batch."""
+BATCHES_BETWEEN = 2
+"""Of others' prompts, between two pieces of text."""
 FORGETS = 0.99
 """What is left of the longest step with each further one: after 70 of them half of it."""
 
@@ -42,10 +49,12 @@ class Pace:
         self.heard_at = 0.0
         """When it last gave any sign, in whatever answer."""
 
-    def step(self, phase: Phase, seconds: float, now: float) -> None:
-        """A step took so long."""
-        self._steps[phase] += 1
-        self._longest_s[phase] = max(seconds, self._longest_s[phase] * FORGETS)
+    def step(self, phase: Phase, seconds: float, now: float, *, whole: bool = True) -> None:
+        """A step took so long. Not ``whole``: the next may be longer, though none other is."""
+        if whole:
+            self._steps[phase] += 1
+            self._longest_s[phase] *= FORGETS
+        self._longest_s[phase] = max(seconds, self._longest_s[phase])
         self.heard_at = now
 
     def budget_s(self, phase: Phase) -> float:
@@ -58,7 +67,10 @@ class Pace:
         }[phase]
         if phase is Phase.LOADING or self._steps[phase] < LEARNT_STEPS:
             return most_s
-        return min(most_s, max(settings.min_s, settings.slow_factor * self._longest_s[phase]))
+        learnt_s = settings.slow_factor * self._longest_s[phase]
+        if phase is Phase.DECODE:
+            learnt_s = max(learnt_s, BATCHES_BETWEEN * self._longest_s[Phase.PREFILL])
+        return min(most_s, max(settings.min_s, learnt_s))
 
 
 class Vigil:
@@ -68,6 +80,7 @@ class Vigil:
         self.pace = pace
         self.phase = Phase.PREFILL
         self._since = now
+        self._read = 0
 
     def begin_wait(self, now: float) -> float:
         """The engine is waited for from now on; how many seconds at most."""
@@ -77,11 +90,19 @@ class Vigil:
     def heard(self, piece: Tokens, now: float) -> None:
         """It gave a sign."""
         # How long others take to be read says nothing of its own steps.
-        if piece.stage is None or piece.stage.what == "reading":
-            self.pace.step(self.phase, now - self._since, now)
+        stage = piece.stage
+        if stage is None or stage.what == "reading":
+            whole = self._is_whole(stage)
+            self.pace.step(self.phase, now - self._since, now, whole=whole)
         else:
             self.pace.heard_at = now
-        self.phase = _next_phase(piece.stage)
+        self.phase = _next_phase(stage)
+
+    def _is_whole(self, stage: Stage | None) -> bool:
+        if stage is None:
+            return self.phase is not Phase.PREFILL
+        read, self._read = stage.done - self._read, stage.done
+        return read >= BATCH_TOKENS
 
     def is_alone(self, now: float) -> bool:
         """Whether the engine gave no sign in any other answer either while this one was waited
