@@ -22,6 +22,8 @@ characters."""
 
 _BAD_CATEGORIES = frozenset({"Cc", "Cn", "Cs"})
 """Controls, characters that are none, and halves of characters."""
+_NEW_CHARACTERS = range(0x1F000, 0x1FC00)
+"""Where each year brings new emoji: models know some that this Python does not."""
 _GOOD_CONTROLS = frozenset("\t\n\r\f\x1b")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -43,7 +45,9 @@ def is_garbage(text: str) -> bool | None:
 def _is_bad(letter: str) -> bool:
     if letter == REPLACEMENT:
         return True
-    return letter not in _GOOD_CONTROLS and unicodedata.category(letter) in _BAD_CATEGORIES
+    if letter in _GOOD_CONTROLS or ord(letter) in _NEW_CHARACTERS:
+        return False
+    return unicodedata.category(letter) in _BAD_CATEGORIES
 
 
 class GarbageFilter:
