@@ -261,7 +261,7 @@ class Orchestrator(Actor):
             until=context.deadline,
             priority=context.priority,
             client=(making.request.peer, query.user),
-            undegraded=query.fail_if_degraded and self._profile() == "full",
+            undegraded=query.fail_if_degraded,
         )  # fmt: skip
 
     async def _by_tool(self, tool: FoundTool, making: Making) -> Text | None:

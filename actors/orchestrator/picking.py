@@ -10,6 +10,7 @@ from actors.orchestrator.choice import Candidate, Losses, choose
 from actors.orchestrator.runtime import Runtime
 from actors.orchestrator.wanted import Wanted
 from configs import Settings
+from configs.profiles import in_force
 from protocol.caller import Caller
 from protocol.clock import Clock
 from protocol.directory import SUSPICION_S
@@ -30,6 +31,7 @@ class Picker:
         self._clock = clock
         self._names = settings.query.engines
         self._gpu_engines = settings.gpu_engines
+        self._profile = settings.device.profile
         self._runtime = runtime
 
     async def pick(
@@ -44,7 +46,9 @@ class Picker:
             now = self._clock.now()
             gone: dict[str, str] = {}
             ready: list[DirectoryEntry] = []
-            for name in self._eligible(wanted):
+            # Looked at anew each time: that there is no GPU here may turn out while it is waited.
+            gpu_alone = wanted.undegraded and self._promises_gpu()
+            for name in self._gpu_engines if gpu_alone else self._names:
                 try:
                     entry = self._caller.directory.ready(name, now)
                 except NoyauError as error:
@@ -52,8 +56,8 @@ class Picker:
                 else:
                     ready += [entry] if entry is not None else []
             candidates = self._runtime.candidates(ready, now, wanted.step.model)
-            if wanted.undegraded:
-                candidates = self._undegraded(candidates, gone, wanted)
+            if gpu_alone:
+                candidates = self._well(candidates, gone)
             chosen = choose(candidates, lost)
             if chosen is not None:
                 self._pass_over(chosen, candidates, note, now)
@@ -65,17 +69,17 @@ class Picker:
                 raise DeadlineExceeded("no engine was ready in time")
             await self._caller.wait_for_news(min(wanted.until, now + SUSPICION_S))
 
-    def _eligible(self, wanted: Wanted) -> Sequence[str]:
-        return self._gpu_engines if wanted.undegraded else self._names
+    def _promises_gpu(self) -> bool:
+        """Whether an answer of the CPU is worse than promised."""
+        entries = self._caller.directory.entries
+        states = [entries[name].state for name in self._gpu_engines if name in entries]
+        return in_force(self._profile, states) == "full"
 
-    def _undegraded(
-        self, candidates: list[Candidate], gone: Mapping[str, str], wanted: Wanted
-    ) -> list[Candidate]:
-        """Those that are well. Raises `WouldBeDegraded` when there is none, nor one that is coming
-        back."""
+    def _well(self, candidates: list[Candidate], gone: Mapping[str, str]) -> list[Candidate]:
+        """Those GPU engines that are well. Raises `WouldBeDegraded` when there is none, nor one
+        that is coming back."""
         well = [one for one in candidates if one.is_well]
-        names = self._eligible(wanted)
-        if not well and len(candidates) + len(gone) >= len(names):
+        if not well and len(candidates) + len(gone) >= len(self._gpu_engines):
             sick = [f"{one.entry.name}: {OFTEN}" if not one.permitted
                     else f"{one.entry.name} is unhealthy" for one in candidates]  # fmt: skip
             missing = [*gone.values(), *sick]

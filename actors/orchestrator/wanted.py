@@ -27,7 +27,7 @@ class Wanted:
     client: Hashable = None
     """Whom to be fair to."""
     undegraded: bool = False
-    """Whether it is refused rather than made on another device than the preferred one."""
+    """Whether it is refused rather than made in a way worse than the device profile promises."""
 
     @property
     def cost(self) -> int:

@@ -65,3 +65,9 @@ def test_without_a_model_memory_speaks_and_says_that_no_model_does() -> None:
     hits = [Hit(id=str(n), text=f"fact {n}", score=0.5, age_s=1, source="me") for n in (1, 2)]
     assert answer_without_model(hits) == f"{NO_MODEL}. Memory has on this:\n- fact 1\n- fact 2"
     assert "neither a tool nor memory" in answer_without_model([])
+
+
+def test_an_answer_of_the_cpu_that_was_cut_short_lacks_the_gpu_too() -> None:
+    told = answered().model_copy(update={"engine": "cpu_engine.1", "device": "cpu"})
+    assert without_gpu("full", told, []) == "without the GPU: no GPU engine is set"
+    assert without_gpu("full", told.model_copy(update={"device": "gpu"}), []) is None
