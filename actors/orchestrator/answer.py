@@ -39,7 +39,7 @@ class AnswerInProgress:
         # Ids are exact only while all text came with them, from one model.
         self._tokens: list[int] | None = None if self._text else []
         self._model = ""
-        self._count = 0
+        self._count = self._count_when_asked = 0
         self._losses = 0
         self.losses_in_a_row = 0
         """Since the last piece of text."""
@@ -83,6 +83,7 @@ class AnswerInProgress:
     def asked(self, engine: str, device: str) -> None:
         """This engine is asked for it, or for more of it."""
         self._by, self._device = engine, device
+        self._count_when_asked = self._count
 
     def take(self, piece: Tokens, now: float, model: str = "") -> Text:
         """A piece from the engine that runs ``model``; returns what the client gets."""
@@ -192,14 +193,13 @@ class AnswerInProgress:
         )  # fmt: skip
 
     def _used(self) -> Usage:
-        """The prompt of the first engine that told it; of one that went on, less what it went on
-        from."""
+        """The prompt of the engine that ended it, less what it went on from."""
         if not self._engines:
             return Usage(completion_tokens=self._count)
         last = self._engines[-1]
-        begun = self._count - last.completion_tokens
+        prompt = max(0, last.prompt_tokens - self._count_when_asked)
         return Usage(
-            prompt_tokens=max(0, last.prompt_tokens - begun),
+            prompt_tokens=prompt,
             completion_tokens=self._count,
-            cached_tokens=min(last.cached_tokens, max(0, last.prompt_tokens - begun)),
+            cached_tokens=min(last.cached_tokens, prompt),
         )

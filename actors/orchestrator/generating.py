@@ -35,7 +35,15 @@ from configs import Settings
 from protocol.backoff import Backoff
 from protocol.caller import Caller
 from protocol.clock import Clock
-from protocol.errors import ActorDied, InvalidRequest, NoyauError, Overloaded
+from protocol.errors import (
+    ActorDied,
+    DeadlineExceeded,
+    InvalidRequest,
+    NoyauError,
+    Overloaded,
+    WouldBeDegraded,
+)
+from protocol.lifecycle import ActorState
 from protocol.messages.engine import Generate, Generated, Tokens
 from protocol.messages.orchestrator import EngineStatus, QueueStatus, Text
 from protocol.messages.supervisor import DirectoryEntry
@@ -43,6 +51,8 @@ from protocol.messages.supervisor import DirectoryEntry
 AFTER_LOSS = Backoff(first_s=0.005, factor=3.0, max_s=1.0)
 """Before the next try. An engine that refuses while the directory still calls it READY, because it
 has just begun to drain, must not use up all tries within a millisecond."""
+
+GONE = (ActorState.FAILED, ActorState.STOPPED, ActorState.UNAVAILABLE)
 
 log = structlog.get_logger("orchestrator")
 
@@ -63,6 +73,7 @@ class Engines:
         self._fitter = Fitter(caller)
         self._turns = Turns(admission_policy(settings.admission), clock, publish)
         self._quarantine = Quarantine()
+        self._models: dict[str, list[str]] = {}
 
     @property
     def waiting(self) -> int:
@@ -121,7 +132,11 @@ class Engines:
                     await self._count_death(accepted, loss, answer.length)
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
-                    await asyncio.sleep(float(full.details.get("retry_after_s", 0.05)))
+                    left_s = wanted.until - self._clock.now()
+                    if left_s <= 0:
+                        raise DeadlineExceeded("no engine had a free slot in time") from None
+                    wait_s = float(full.details.get("retry_after_s", 0.05))
+                    await asyncio.sleep(min(wait_s, left_s))
 
     @asynccontextmanager
     async def _quarantined(self) -> AsyncGenerator[Stay, None]:
@@ -180,6 +195,10 @@ class Engines:
         if model and model not in models_of(engine):
             # The one that has it is lost, and the answer goes on all the same.
             lack = f"without the model {model}: {engine.name} has none by that name"
+            if wanted.undegraded:
+                raise WouldBeDegraded(
+                    f"an answer that lacks something is not wanted: {lack}", missing=[lack]
+                )
             if lack not in answer.missing:
                 answer.missing.append(lack)
             model = ""
@@ -213,9 +232,17 @@ class Engines:
 
     @property
     def models(self) -> set[str]:
-        """The models that engines which are READY have."""
-        entries = [self._directory.entries.get(name) for name in self._runtime.engines]
-        return {model for entry in entries if entry is not None for model in models_of(entry)}
+        """The models that the engines have, as far as they said: one that is being started again
+        will have those that it had. Empty as long as one that is coming has never said."""
+        for name in self._runtime.engines:
+            entry = self._directory.entries.get(name)
+            if entry is None or entry.state in GONE:
+                self._models.pop(name, None)
+            elif models := models_of(entry):
+                self._models[name] = models
+            elif name not in self._models:
+                return set()
+        return {model for models in self._models.values() for model in models}
 
     # --- what people see --------------------------------------------------------------------
 

@@ -1,0 +1,189 @@
+"""An answer's way through the engines, with engines that say as told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, cast
+
+import pytest
+
+from actors.orchestrator.acceptance import Accepted
+from actors.orchestrator.answer import AnswerInProgress
+from actors.orchestrator.generating import Engines
+from actors.orchestrator.wanted import Wanted
+from configs import load_settings
+from protocol.clock import ManualClock
+from protocol.errors import DeadlineExceeded, EngineFailed, Overloaded, WouldBeDegraded
+from protocol.lifecycle import ActorState
+from protocol.messages.engine import ChatMessage, Generate
+from tests.support.engines import END, ScriptedCaller, as_caller, entry
+
+GPU = entry("gpu_engine", "g-1", models=["default", "big"])
+CPU = entry("cpu_engine", "c-1")
+
+
+class AlwaysAccepted:
+    """A row that is there at once."""
+
+    suspect = False
+
+    def begin(self) -> None: ...
+
+    async def committed(self) -> None: ...
+
+
+class World:
+    """Engines, and answers that are made by them."""
+
+    def __init__(self, *assignments: str) -> None:
+        self.clock = ManualClock(100.0)
+        self.caller = ScriptedCaller(self.clock, GPU, CPU)
+        settings = load_settings(environ={}, assignments=['device.profile="lite"', *assignments])
+        self.engines = Engines(as_caller(self.caller), self.clock, settings, lambda *a, **b: None)
+
+    def answering(self, **wanted: Any) -> tuple[AnswerInProgress, Any]:
+        answer = AnswerInProgress("q", "", self.clock.now(), 16)
+        step = Generate(
+            messages=[ChatMessage(role="user", content="Go on.")], model=wanted.pop("model", "")
+        )
+        asked = Wanted(step, until=wanted.pop("until", 200.0), **wanted)
+        accepted = cast(Accepted, AlwaysAccepted())
+        return answer, self.engines.generate(asked, answer, accepted)
+
+    async def answer(self, **wanted: Any) -> AnswerInProgress:
+        answer, pieces = self.answering(**wanted)
+        async for _ in pieces:
+            pass
+        return answer
+
+
+async def test_an_answer_goes_on_with_the_next_engine_from_the_text_so_far() -> None:
+    world = World()
+    world.caller.says(GPU.name, "one ", "two ", EngineFailed("no"))
+    world.caller.says(CPU.name, "three")
+    answer = await world.answer()
+    assert answer.text == "one two three"
+    (_, first), (_, second) = world.caller.asked
+    assert first.begun is None
+    assert second.begun is not None
+    assert second.begun.text == "one two "
+    assert [one.position for one in answer.failovers] == [8]
+
+
+async def test_who_leaves_in_the_middle_closes_the_stream_and_gives_its_turn_back() -> None:
+    world = World()
+    stream = world.caller.says(GPU.name, "one ", "two ")
+    _, pieces = world.answering()
+    async with contextlib.aclosing(pieces):
+        await anext(pieces)
+    queue, engines = world.engines.status()
+    assert stream.closed
+    assert (queue.running, queue.finished) == (0, 1)
+    assert [one.running for one in engines] == [0, 0]
+    assert engines[0].breaker.ignored == 1
+
+
+async def test_who_is_cancelled_in_the_middle_does_too() -> None:
+    world = World()
+    stream = world.caller.says(GPU.name, None)
+    task = asyncio.create_task(world.answer())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    queue, engines = world.engines.status()
+    assert (stream.closed, queue.running, engines[0].running) == (True, 0, 0)
+
+
+async def test_an_engine_without_a_free_slot_is_asked_again_in_a_moment() -> None:
+    world = World()
+    world.caller.says(GPU.name, Overloaded("full", retry_after_s=0.0))
+    world.caller.says(GPU.name, "one")
+    answer = await world.answer()
+    assert (answer.text, answer.failovers) == ("one", [])
+
+
+async def test_but_not_past_the_deadline_however_long_it_wants_to_be_waited_for() -> None:
+    world = World()
+    for _ in range(3):
+        world.caller.says(GPU.name, 0.99, Overloaded("full", retry_after_s=3600.0))
+    with pytest.raises(DeadlineExceeded):
+        await world.answer(until=101.0)
+
+
+async def test_an_answer_that_says_the_same_over_and_over_is_ended() -> None:
+    world = World("query.repetition_chars=256")
+    stream = world.caller.says(GPU.name, *["again and again "] * 100)
+    answer = await world.answer()
+    told = answer.finish(100.0, "lite")
+    assert told.finish_reason == "repetition"
+    assert (told.engine, told.device) == ("gpu_engine.g-1", "gpu")
+    assert stream.closed
+    assert len(answer.text) < 400
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+async def test_an_answer_without_the_model_that_was_asked_for_says_so() -> None:
+    world = World()
+    world.caller.says(GPU.name, "one ", EngineFailed("no"))
+    world.caller.says(CPU.name, "two")
+    answer = await world.answer(model="big")
+    assert answer.missing == ["without the model big: cpu_engine has none by that name"]
+    assert [asked.model for _, asked in world.caller.asked] == ["big", ""]
+
+
+async def test_and_is_refused_where_nothing_may_be_missing() -> None:
+    world = World()
+    world.caller.says(GPU.name, "one ", EngineFailed("no"))
+    with pytest.raises(WouldBeDegraded, match="without the model big"):
+        await world.answer(model="big", undegraded=True)
+
+
+async def test_the_models_are_those_of_all_engines() -> None:
+    assert World().engines.models == {"default", "big"}
+
+
+async def test_an_engine_that_is_being_started_again_still_has_its_models() -> None:
+    world = World()
+    assert "big" in world.engines.models
+    away = GPU.model_copy(update={"epoch": "", "state": ActorState.STARTING, "info": {}})
+    world.caller.directory.apply([away])
+    assert "big" in world.engines.models
+    world.caller.directory.apply([away.model_copy(update={"state": ActorState.FAILED})])
+    assert world.engines.models == {"default"}
+
+
+async def test_as_long_as_one_has_not_said_what_it_has_the_models_are_not_known() -> None:
+    world = World()
+    away = GPU.model_copy(update={"epoch": "", "state": ActorState.STARTING, "info": {}})
+    world.caller.directory.apply([away])
+    assert world.engines.models == set()
+
+
+# --- what was used --------------------------------------------------------------------------------
+
+
+def end(prompt: int, made: int, cached: int = 0) -> Any:
+    return END.model_copy(
+        update={"prompt_tokens": prompt, "completion_tokens": made, "cached_tokens": cached}
+    )
+
+
+async def test_what_an_engine_went_on_from_is_no_part_of_the_prompt() -> None:
+    world = World()
+    world.caller.says(GPU.name, "one ", "two ", EngineFailed("no"))
+    world.caller.says(CPU.name, "three", end(12, 1, cached=11))
+    used = (await world.answer()).finish(100.0, "lite").usage
+    assert (used.prompt_tokens, used.completion_tokens, used.cached_tokens) == (10, 3, 10)
+
+
+async def test_nor_do_tokens_that_were_made_and_not_said_add_to_it() -> None:
+    world = World()
+    # Of four tokens two were a stop string.
+    world.caller.says(GPU.name, "one ", "two ", end(10, 4))
+    used = (await world.answer()).finish(100.0, "lite").usage
+    assert (used.prompt_tokens, used.completion_tokens) == (10, 2)
