@@ -66,6 +66,9 @@ class Turns:
         ``client``: whom to be fair to, hashable; ``cost``: tokens; ``until``: monotonic seconds.
         """
         turn: Turn = self._loop.create_future()
+        # No answer holds more than its slot, however long it might become.
+        most = self._capacity.tokens / max(1, self._capacity.slots)
+        cost = int(min(cost, most))
         ticket = Ticket(turn, priority=priority, client=client, cost=cost, deadline=until)
         self._do(self._queue.enter(ticket, self._clock.now()))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -45,7 +46,10 @@ class Pick:
 
     def later(self, *entries: DirectoryEntry) -> None:
         """At the next wait for news, the directory changes like this."""
-        self.caller.news.append(lambda: self.caller.directory.apply(entries) and None)
+        self.caller.news.append(lambda: self._become(entries))
+
+    def _become(self, entries: Sequence[DirectoryEntry]) -> None:
+        self.caller.directory.apply(entries)
 
     def breaks(self, engine: DirectoryEntry) -> None:
         use = self.runtime.begin(engine, self.clock.now())
