@@ -285,7 +285,7 @@ class OrchestratorSettings(Section):
     )
     top_p: float = Field(
         0.95,
-        ge=0,
+        gt=0,
         le=1,
         description="Share of the probability mass that is sampled from (nucleus sampling). "
         "0.95: cuts the unlikely tail only.",

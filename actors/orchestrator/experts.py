@@ -49,9 +49,12 @@ def manner_of(query: Query, options: OrchestratorSettings, models: Collection[st
         if models and model not in models:
             missing.append(f"without the model {model} of the expert {query.expert}")
             model = ""
+    system_prompt = options.system_prompt
+    if expert is not None and expert.system_prompt is not None:
+        system_prompt = expert.system_prompt
     return Manner(
         sampling=Sampling(**_sampled(query, expert, options), stop=query.stop),
-        system_prompt=(expert and expert.system_prompt) or options.system_prompt,
+        system_prompt=system_prompt,
         model=model,
         expert=query.expert if expert is not None else "",
         missing=missing,
