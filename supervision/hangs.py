@@ -116,6 +116,9 @@ class Watch:
         if signs.beat_at != before.beat_at or loads:
             self._loop_at, self._cpu_at_loop = now, look.cpu_s
             self.showed_life = True
+            if signs.doing is Doing.IDLE:
+                # It had let go of that work before it was suspected.
+                self._suspected_at = None
         if signs.progress != before.progress:
             if signs.doing is Doing.WORKING and before.doing is Doing.WORKING:
                 self._steps += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -302,3 +303,80 @@ def test_who_is_not_asked_about_at_every_look_is_found_all_the_same() -> None:
             seen.append((name, look if turn % 5 == 0 else None, signs))
         it.found += [(it.now, name, hung) for name, hung in it.watchman.look(it.now, seen)]
     assert SETTINGS.idle_s + 1 < it.first("a")[0] < SETTINGS.idle_s + 2
+
+
+# --- suspected --------------------------------------------------------------------------------
+
+
+def suspected(**a: Any) -> World:
+    """A world whose ``a`` has worked for a while, when somebody gives it up."""
+    it = world(a=Process(doing=Doing.WORKING, per_s=10))
+    assert it.go_on(5) == []
+    for name, value in a.items():
+        setattr(it.processes["a"], name, value)
+    it.watchman.suspect("a", it.now)
+    return it
+
+
+def test_who_was_given_up_and_does_nothing_is_believed_to_hang_after_a_moment() -> None:
+    it = suspected(per_s=0)
+    assert it.go_on(SETTINGS.cancel_s - 0.1) == []
+    assert it.go_on(0.4) == ["a"]
+    at, hung = it.first("a")
+    assert at < 5 + SETTINGS.cancel_s + 0.5
+    assert hung.loop_turns
+
+
+def test_so_is_one_whose_loop_does_not_turn_either() -> None:
+    it = suspected(per_s=0, beats=False)
+    assert it.go_on(SETTINGS.cancel_s + 0.4) == ["a"]
+    assert not it.first("a")[1].loop_turns
+
+
+def test_who_was_given_up_and_computes_has_its_usual_time() -> None:
+    it = suspected(per_s=0, share=1.0, state="R")
+    assert it.go_on(SETTINGS.stuck_s - 1) == []
+    assert it.go_on(2) == ["a"]
+
+
+def test_who_was_given_up_and_waits_for_a_disk_is_left_alone() -> None:
+    assert suspected(per_s=0, state="D").go_on(30) == []
+
+
+def test_who_was_given_up_and_gets_on_is_suspected_no_more() -> None:
+    it = suspected()
+    assert it.go_on(0.5) == []
+    it.processes["a"].per_s = 0
+    assert it.go_on(SETTINGS.stuck_s - 1) == []
+    assert it.go_on(2) == ["a"]
+
+
+def test_who_was_given_up_and_lets_go_is_suspected_no_more() -> None:
+    it = suspected(per_s=0)
+    it.go_on(0.5)
+    it.processes["a"].doing = Doing.IDLE
+    assert it.go_on(100) == []
+
+
+def test_who_had_let_go_before_it_was_given_up_is_not_suspected() -> None:
+    it = world(a=Process())
+    it.go_on(1)
+    it.watchman.suspect("a", it.now)
+    it.go_on(1)
+    it.processes["a"].beats = False
+    assert it.go_on(SETTINGS.idle_s - 0.5) == []
+    assert it.go_on(1) == ["a"]
+
+
+def test_a_suspicion_is_forgotten_when_the_machine_was_away() -> None:
+    it = suspected(per_s=0)
+    it.now += 100
+    it.look()
+    assert it.go_on(SETTINGS.stuck_s - 1) == []
+    assert it.go_on(2) == ["a"]
+
+
+def test_to_suspect_one_that_is_not_there_does_nothing() -> None:
+    it = world(a=Process())
+    it.watchman.suspect("b", it.now)
+    assert it.go_on(10) == []
