@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
 from noyau.options import AsJson, RunFolder, check_text
 from noyau.telling import tell
@@ -98,13 +100,18 @@ def ask(
     for given in (system or "", expert, model, *(stop or ())):
         check_text(given)
     messages = [ChatMessage(role="system", content=system)] if system else []
-    query = Query(
-        messages=[*messages, ChatMessage(role="user", content=text)],
-        max_tokens=max_tokens, temperature=temperature, seed=seed, explain=explain,
-        memories=memories, tools=tools, fail_if_degraded=fail_if_degraded, expert=expert,
-        model=model, stop=stop or [],
-        format=None if schema is None else Format(json_schema=_schema(schema)),
-    )  # fmt: skip
+    if not math.isfinite(timeout):
+        raise typer.BadParameter("--timeout takes a number of seconds")
+    try:
+        query = Query(
+            messages=[*messages, ChatMessage(role="user", content=text)],
+            max_tokens=max_tokens, temperature=temperature, seed=seed, explain=explain,
+            memories=memories, tools=tools, fail_if_degraded=fail_if_degraded, expert=expert,
+            model=model, stop=stop or [],
+            format=None if schema is None else Format(json_schema=_schema(schema)),
+        )  # fmt: skip
+    except ValidationError as error:
+        raise typer.BadParameter(_problems(error)) from None
     how = How(timeout, Priority[priority.upper()], explain, as_json)
     run(lambda: _ask(run_folder, query, how))
 
@@ -119,12 +126,18 @@ class How:
     as_json: bool
 
 
+def _problems(error: ValidationError) -> str:
+    """What is out of bounds, by the names of the options."""
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in found)
+
+
 def _schema(path: Path) -> dict[str, Any]:
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} holds no JSON: {error}") from None
     if not isinstance(schema, dict):
         raise typer.BadParameter(f"{path} holds no JSON schema, which is an object")
