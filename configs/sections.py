@@ -391,9 +391,9 @@ class QuerySettings(Section):
         16,
         ge=0,
         le=1000,
-        description="Deaths of engines and orchestrators one answer survives by being continued. "
-        "16: past the restart intensity the actor is `failed` anyway, so more would only hide a "
-        "crash loop.",
+        description="Engines that one answer may lose, whatever the reason, and go on with another "
+        "or the next incarnation. 16: past the restart intensity the actor is `failed` anyway, so "
+        "more would only hide a crash loop.",
     )
     max_deaths_in_a_row: int = Field(
         2,
@@ -493,11 +493,11 @@ class QueryBreakerSettings(Section):
         "close it.",
     )  # fmt: skip
     probe_s: float = Field(
-        60,
+        120,
         ge=0.05,
-        le=3600,
-        description="Seconds within which such a query must end or its text flow. 60: a slow CPU "
-        "reads a long prompt in that time.",
+        le=86_400,
+        description="Seconds within which such a query must end or its text flow, its time in the "
+        "queue included. 120: the default deadline, so that none is given up for having waited.",
     )
     successes: int = Field(
         2, ge=1, le=1000, description="Queries that close it. 2: one may be chance."

@@ -64,7 +64,7 @@ FIXED: tuple[tuple[type | ModuleType, tuple[str, ...]], ...] = (
     (watchdog, ("LEARNT_STEPS", "FORGETS")),
     (listening, ("OWN_PAUSE_S",)),
     (garbage, ("ENOUGH", "SHARE", "HELD_CHARS")),
-    (repetition, ("EVERY_CHARS", "PROBE_CHARS", "LEAST_REPEATS")),
+    (repetition, ("EVERY_CHARS", "LEAST_REPEATS")),
 )
 """Numbers of the same that are no settings."""
 

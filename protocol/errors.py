@@ -29,7 +29,8 @@
     ├── EngineFailed           the model's engine could not generate
     │   ├── EngineStalled          it did not get on, and was given up
     │   ├── EngineOutOfMemory      the device has no memory for it
-    │   └── EngineGarbage          what it makes is no text, or its numbers are none (NaN)
+    │   ├── EngineGarbage          what it makes is no text, or its numbers are none (NaN)
+    │   └── EngineCannotGoOn       it knows no way to go on with an answer that another began
     ├── ToolFailed             a tool raised, crashed, or went over one of its limits
     ├── AssetError             a model file or other asset cannot be had
     │   ├── AssetUnavailable       no source could deliver it
@@ -60,6 +61,9 @@ class NoyauError(Exception):
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
+    blames: ClassVar[bool] = True
+    """Whether it speaks against the health of who raises it. Not where the caller's own wish or
+    mistake is the cause, nor where too much is asked at once."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -126,6 +130,7 @@ class RequestError(NoyauError):
     """The caller asked for something that cannot be done."""
 
     code = "request_error"
+    blames = False
 
 
 class NotAllowed(RequestError):
@@ -196,12 +201,14 @@ class Overloaded(Unavailable):
     """A bounded queue is full. ``details["retry_after_s"]`` says when to come back."""
 
     code = "overloaded"
+    blames = False
 
 
 class CircuitOpen(Unavailable):
     """It failed so often that it is not tried for a while. ``details["retry_after_s"]``."""
 
     code = "circuit_open"
+    blames = False
 
 
 class WouldBeDegraded(Unavailable):
@@ -209,6 +216,7 @@ class WouldBeDegraded(Unavailable):
     wants none of that kind. ``details["missing"]``: what it would lack."""
 
     code = "would_be_degraded"
+    blames = False
 
 
 class DeadlineExceeded(NoyauError):
@@ -221,6 +229,7 @@ class Cancelled(NoyauError):
     """The request was taken back."""
 
     code = "cancelled"
+    blames = False
 
 
 class StreamBroken(NoyauError):
@@ -264,6 +273,15 @@ class EngineGarbage(EngineFailed):
     """What the engine makes is no text, or it computes with numbers that are none."""
 
     code = "engine_garbage"
+
+
+class EngineCannotGoOn(EngineFailed):
+    """The engine knows no way to go on with this answer, which another began. It is well, and the
+    same request will never do better with it."""
+
+    code = "engine_cannot_go_on"
+    retryable = False
+    blames = False
 
 
 class ToolFailed(NoyauError):
@@ -326,6 +344,7 @@ class UnusableModel(SetupError):
     """A model file that is none, is damaged, or is too large for this machine. ``path``."""
 
     code = "unusable_model"
+    blames = False
 
 
 class UnusableKey(SetupError):

@@ -89,17 +89,21 @@ class Engine(Actor):
         # From now on it has a slot, also while its model is loaded.
         self._running.add(generation)
         self._show_load()
+        load_ms, began = 0.0, self.clock.now()
         acquiring = asyncio.ensure_future(self._models.acquire(message.model))
         try:
+            # One that is loaded is there with the next turn of the loop.
+            await asyncio.sleep(0)
             while not acquiring.done():
                 await asyncio.wait([acquiring], timeout=LOADING_SIGN_S)
+                load_ms = (self.clock.now() - began) * 1000
                 if not acquiring.done():
                     yield Tokens(count=0, stage=Stage(what="loading"))
             model = acquiring.result()
             generation.start(self._threads, model.backend)
             async for item in generation.items():
                 if isinstance(item, Outcome):
-                    yield _generated(model, item)
+                    yield _generated(model, item, load_ms)
                 elif isinstance(item, Piece) or item.waits or 0 < item.done < item.total:
                     # Not of a prompt that is read in one go: its first text says as much.
                     yield _told(item)
@@ -165,7 +169,7 @@ def _told(item: Piece | Prefill) -> Tokens:
     return Tokens(count=0, stage=Stage(what=what, done=item.done, total=item.total))
 
 
-def _generated(model: Model, outcome: Outcome) -> Generated:
+def _generated(model: Model, outcome: Outcome, load_ms: float) -> Generated:
     seconds = outcome.decode_ms / 1000
     return Generated(
         finish_reason=outcome.finish_reason,
@@ -181,4 +185,5 @@ def _generated(model: Model, outcome: Outcome) -> Generated:
         cached_tokens=outcome.cached_tokens,
         drafted_tokens=outcome.drafted_tokens,
         accepted_tokens=outcome.accepted_tokens,
+        load_ms=load_ms,
     )

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from actors.engine.grammars.rest import rest_of
-from protocol.errors import EngineFailed, InvalidRequest, MissingDependency
+from protocol.errors import EngineCannotGoOn, InvalidRequest, MissingDependency
 from protocol.messages.engine import Format
 
 LARK = "%llguidance"
@@ -29,9 +29,16 @@ def check_format(wanted: Format | None) -> None:
         _check("the JSON schema", compile_format(wanted))
     elif wanted.grammar:
         if not _is_lark(wanted.grammar):
-            # Said now, and not only when another engine has to go on within it.
-            rest_of(wanted.grammar, "")
+            _read(wanted.grammar)
         _check("the grammar", compile_format(wanted))
+
+
+def _read(grammar: str) -> None:
+    """What is wrong with it is said now, and not only when an engine has to go on within it."""
+    try:
+        rest_of(grammar, "")
+    except InvalidRequest as error:
+        raise InvalidRequest(f"the grammar is not usable: {error.message}") from None
 
 
 def compile_format(wanted: Format) -> str:
@@ -42,10 +49,10 @@ def compile_format(wanted: Format) -> str:
 
 
 def rest_of_grammar(grammar: str, begun: str) -> str:
-    """The grammar for what is still to come of an answer that has begun. Raises `EngineFailed`
+    """The grammar for what is still to come of an answer that has begun. Raises `EngineCannotGoOn`
     where nobody knows it."""
     if _is_lark(grammar):
-        raise EngineFailed(
+        raise EngineCannotGoOn(
             "an answer cannot be gone on with within a grammar in Lark; write the grammar in GBNF"
         )
     return rest_of(grammar, begun)

@@ -22,11 +22,16 @@ async def locate(actor: Actor, model: str, setting: str) -> tuple[Path, str]:
     ``model``. The actor says what is being fetched. Raises `UnusableModel`, `EngineFailed`, and
     what storage raises."""
     if "/" in model or model.endswith(".gguf"):
-        return _own_file(Path(model).expanduser(), f"actors.{actor.name}.settings.{setting}")
+        whose = f"actors.{actor.name}.settings.{setting}"
+        return _own_file(Path(model).expanduser(), whose, "give the path of a GGUF file there")
     if model == DEFAULT_MODEL:
         chosen = read_choice(actor.incarnation.settings.data.folder)
         if chosen.path is not None:
-            return _own_file(chosen.path, "the model chosen with `noyau models use`")
+            return _own_file(
+                chosen.path, "the model chosen with `noyau models use`",
+                "give the path of a GGUF file, or go back to the default model: "
+                "noyau models default",
+            )  # fmt: skip
     actor.say("asking storage for the model")
     stream = await actor.caller.stream("storage", Provide(asset=model), timeout_s=FETCH_S)
     async with stream:
@@ -40,16 +45,14 @@ async def locate(actor: Actor, model: str, setting: str) -> tuple[Path, str]:
     return Path(located.path), located.sha256
 
 
-def _own_file(path: Path, whose: str) -> tuple[Path, str]:
+def _own_file(path: Path, whose: str, remedy: str) -> tuple[Path, str]:
     """A model file of the user's own. Identified by path, size and time: hashing many GB would
     delay every start, and its owner vouches for it."""
     try:
         stat = path.stat()
     except OSError as error:
         raise UnusableModel(
-            f"{whose}: {path}: {error.strerror}; give the path of a GGUF file, or go back to the "
-            "default model: noyau models default",
-            path=str(path),
+            f"{whose}: {path}: {error.strerror}; {remedy}", path=str(path)
         ) from None
     check_size(path, this_machine().memory_bytes)
     return path, model_id_of(path, stat)

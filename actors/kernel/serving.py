@@ -37,7 +37,6 @@ from protocol.errors import (
     NoyauError,
     Overloaded,
     ProtocolError,
-    RequestError,
     StreamBroken,
     UnknownOperation,
 )
@@ -491,7 +490,7 @@ class Server:
         if error is None:
             self.tally.handled += 1
             self.tally.failed_in_a_row = 0
-        elif isinstance(error, RequestError | Cancelled) or _is_refusal(error):
+        elif not error.blames or _is_refusal(error):
             # The caller's mistake or wish is no failure of ours, nor is what was not begun.
             self.tally.handled += 1
         else:

@@ -23,7 +23,7 @@ from actors.orchestrator.functions import CallFilter, Functions, as_said
 from actors.orchestrator.gathering import MEMORY, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.policies import breaker_policy
-from actors.orchestrator.promises import answer_without_model, without_gpu
+from actors.orchestrator.promises import NO_MODEL, answer_without_model, without_gpu
 from actors.orchestrator.prompt import own_tools, question_of, said_before, with_system
 from actors.orchestrator.showing import breaker_status
 from actors.orchestrator.toolwork import ToolFits, Tools
@@ -31,7 +31,13 @@ from actors.orchestrator.verdicts import Verdict, classify
 from actors.orchestrator.wanted import Wanted
 from configs.actor_settings import OrchestratorSettings
 from configs.profiles import in_force
-from protocol.errors import CircuitOpen, InvalidRequest, NoyauError, WouldBeDegraded
+from protocol.errors import (
+    ActorUnavailable,
+    CircuitOpen,
+    InvalidRequest,
+    NoyauError,
+    WouldBeDegraded,
+)
 from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Generate, Tokens
 from protocol.messages.memory import AppendTurns, Turn
@@ -158,11 +164,15 @@ class Orchestrator(Actor):
         manner = manner_of(message, self._options, self._engines.models)
         stored = await self._gatherer.stored(message)
         if stored is not None:
+            calls = CallFilter(functions, answer.text)
             rest = stored.text.removeprefix(answer.text)
-            yield answer.take(Tokens(text=rest, count=0), self.clock.now())
+            piece = answer.take(Tokens(text=rest, count=0), self.clock.now())
+            for one in [*calls.take(piece), *calls.rest()]:
+                yield one
             accepted.done = True
             told = answer.finish(self.clock.now(), self._profile())
-            yield told.model_copy(update={"conversation": stored.conversation})
+            called = functions.called(answer.text, message.id) if calls.is_call else {}
+            yield told.model_copy(update={"conversation": stored.conversation, **called})
             return
         found = await self._gatherer.gather(message, question_of(message))
         found.missing += manner.missing
@@ -201,6 +211,8 @@ class Orchestrator(Actor):
                 yield piece
                 return
         if self._profile() == "micro":
+            if message.format is not None or making.functions.required:
+                raise ActorUnavailable(f"{NO_MODEL}, and nothing else can answer in a format")
             if not answer.text:
                 making.accepted.begin()
                 await making.accepted.committed()
@@ -312,9 +324,9 @@ class Orchestrator(Actor):
         profile = self._profile()
         told = answer.finish(self.clock.now(), profile)
         lack = without_gpu(profile, told, self._gpu_engines())
-        call = making.functions.call_in(answer.text, f"call-{message.id}") if is_call else None
+        called = making.functions.called(answer.text, message.id) if is_call else {}
         missing = [*found.missing, *answer.missing, *([lack] if lack else [])]
-        if is_call and call is None and told.finish_reason == "stop":
+        if is_call and not called and told.finish_reason == "stop":
             missing.append("the function call that the model made is none")
         return told.model_copy(
             update={
@@ -323,7 +335,7 @@ class Orchestrator(Actor):
                 "missing": missing,
                 "degraded": bool(missing),
                 "expert": making.manner.expert,
-                **({"calls": [call], "finish_reason": "calls"} if call is not None else {}),
+                **called,
             }
         )
 

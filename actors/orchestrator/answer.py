@@ -52,6 +52,7 @@ class AnswerInProgress:
         self._finish_reason: Literal["stop", "length", "repetition"] = "stop"
         self._failovers: list[Failover] = []
         self._by = self._device = ""
+        self._devices: list[str] = []
         self.missing: list[str] = []
         """What engines made it without."""
         self.tool: ToolUse | None = None
@@ -89,6 +90,8 @@ class AnswerInProgress:
         """A piece from the engine that runs ``model``; returns what the client gets."""
         seam = self._close_seam(now)
         self.losses_in_a_row = 0
+        if self._device and self._device not in self._devices:
+            self._devices.append(self._device)
         if self._first_at is None:
             self._first_at = now
         if self._tokens is not None and piece.tokens and self._model in ("", model):
@@ -185,7 +188,8 @@ class AnswerInProgress:
         return Answered(
             id=self._id, query=self._query, finish_reason=self._finish_reason,
             profile=profile, engines=self._engines, seams=self._seams, tokens=self._count,
-            engine=self._by, device=self._device, failovers=self._failovers, usage=self._used(),
+            engine=self._by, device=self._device, devices=self._devices,
+            failovers=self._failovers, usage=self._used(),
             tool=self.tool,
             dropped_turns=self.dropped_turns,
             queued_ms=round(waited * 1000, 1),

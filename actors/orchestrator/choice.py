@@ -25,6 +25,8 @@ class Losses:
 
     epochs: set[str] = field(default_factory=set)
     by_name: dict[str, int] = field(default_factory=dict)
+    unable: set[str] = field(default_factory=set)
+    """Names of those that know no way to go on with it."""
 
     def add(self, entry: DirectoryEntry) -> None:
         """This incarnation was lost."""

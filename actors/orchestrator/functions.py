@@ -85,6 +85,11 @@ class Functions:
         calls = [_call_of(one, f"#/anyOf/{number}") for number, one in enumerate(functions)]
         return Format(json_schema={"anyOf": calls})
 
+    def called(self, text: str, query: str) -> dict[str, Any]:
+        """What `Answered` says of a text that is a call; nothing where it is none."""
+        call = self.call_in(text, f"call-{query}")
+        return {} if call is None else {"calls": [call], "finish_reason": "calls"}
+
     def call_in(self, text: str, id_: str) -> FunctionCall | None:
         """The call that an answer is; None where it is none, or none of these."""
         try:

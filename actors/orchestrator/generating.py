@@ -38,6 +38,7 @@ from protocol.clock import Clock
 from protocol.errors import (
     ActorDied,
     DeadlineExceeded,
+    EngineCannotGoOn,
     InvalidRequest,
     NoyauError,
     Overloaded,
@@ -128,6 +129,11 @@ class Engines:
                     stay.leave()
                     self._lost(answer, engine, loss)
                     lost.add(engine)
+                    if isinstance(loss, EngineCannotGoOn):
+                        # It never will; and where nobody else can, that is how the answer ends.
+                        lost.unable.add(engine.name)
+                        if not self._picker.others(lost):
+                            raise
                     await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
                     await self._count_death(accepted, loss, answer.length)
                 except Overloaded as full:
@@ -248,6 +254,7 @@ class Engines:
 
     def status(self) -> tuple[QueueStatus, list[EngineStatus]]:
         """How the queue and the engines do."""
+        self._resize()
         now = self._clock.now()
         entries = self._directory.entries
         engines = [

@@ -49,6 +49,9 @@ class Picker:
             # Looked at anew each time: that there is no GPU here may turn out while it is waited.
             gpu_alone = wanted.undegraded and self._promises_gpu()
             for name in self._gpu_engines if gpu_alone else self._names:
+                if name in lost.unable:
+                    gone[name] = f"{name} cannot go on with the answer"
+                    continue
                 try:
                     entry = self._caller.directory.ready(name, now)
                 except NoyauError as error:
@@ -68,6 +71,16 @@ class Picker:
             if now >= wanted.until:
                 raise DeadlineExceeded("no engine was ready in time")
             await self._caller.wait_for_news(min(wanted.until, now + SUSPICION_S))
+
+    def others(self, lost: Losses) -> list[str]:
+        """Engines that may know how to go on with the answer, and are not gone for good."""
+        names = []
+        for name in self._names:
+            with contextlib.suppress(NoyauError):
+                if name not in lost.unable:
+                    self._caller.directory.ready(name, self._clock.now())
+                    names.append(name)
+        return names
 
     def _promises_gpu(self) -> bool:
         """Whether an answer of the CPU is worse than promised."""

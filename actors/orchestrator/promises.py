@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from protocol.errors import CircuitOpen
 from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.memory import Hit
 from protocol.messages.orchestrator import Answered
 from protocol.messages.supervisor import DirectoryEntry
 
+CIRCUIT_OPEN = CircuitOpen.code
 NO_MODEL = "No language model runs here (device profile micro)"
 
 
@@ -16,14 +18,16 @@ def without_gpu(
     profile: Profile, told: Answered, gpu_engines: Sequence[DirectoryEntry]
 ) -> str | None:
     """Why this answer was not made on the GPU, where that is promised; else None."""
-    # One that was ended in the middle has figures of no engine, and was made by one all the same.
-    devices = {use.device for use in told.engines} or ({told.device} if told.device else set())
+    devices = {*told.devices, *(use.device for use in told.engines)}
     if profile != "full" or devices <= {"gpu"}:
         return None
     names = {entry.name for entry in gpu_engines}
     for seam in told.seams:
         if seam.lost.partition(".")[0] in names:
             return f"without the GPU: {seam.lost} was lost in the middle of the answer"
+    for one in told.failovers:
+        if one.engine in names and one.code == CIRCUIT_OPEN:
+            return f"without the GPU: {one.engine} was not asked, as {one.reason}"
     return f"without the GPU: {'; '.join(map(_how, gpu_engines)) or 'no GPU engine is set'}"
 
 

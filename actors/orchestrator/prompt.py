@@ -27,8 +27,9 @@ def question_of(query: Query) -> str:
 
 
 def own_tools(query: Query) -> bool:
-    """Whether noyau's own tools may be asked: not where a client brings functions."""
-    return query.tools and not query.functions
+    """Whether noyau's own tools may be asked: not where a client brings functions, or
+    wants a format, which tools know nothing of."""
+    return query.tools and not query.functions and query.format is None
 
 
 def said_before(turns: Sequence[StoredTurn]) -> list[ChatMessage]:

@@ -45,7 +45,7 @@ class Shedding:
         times.append(now)
         if len(times) < policy.hard_open_rejections or now - times[0] > policy.hard_open_window_s:
             return False
-        reason = f"{len(times)} rejections within {now - times[0]:.3g} s"
+        reason = f"{len(times)} rejections within {now - times[0]:.1f} s"
         times.clear()
         self.is_open, self._opened_at, self._shed = True, now, 0
         self.until = now + policy.hard_open_s

@@ -16,6 +16,7 @@ from protocol.errors import (
     Cancelled,
     CircuitOpen,
     DeadlineExceeded,
+    EngineCannotGoOn,
     EngineFailed,
     FrameTooLarge,
     InternalError,
@@ -60,6 +61,7 @@ VERDICTS: Mapping[type[NoyauError], Verdict] = {
     WouldBeDegraded: _IGNORED,
     NotRunning: _IGNORED,
     ToolFailed: _IGNORED,
+    EngineCannotGoOn: _IGNORED,
     # A further model cannot be had, which says nothing of those that are loaded.
     AssetError: _IGNORED,
     SetupError: _IGNORED,

@@ -81,7 +81,7 @@ class Failover(Message):
     engine: str
     """``NAME.EPOCH``; or ``NAME`` where it was not asked."""
     code: str
-    """Of the error by which it was lost; ``circuit_open`` or ``busy`` where it was passed over."""
+    """Of the error by which it was lost; ``circuit_open`` where it was passed over."""
     reason: str
     position: int
     """Characters of the answer that there were."""
@@ -141,6 +141,8 @@ class Answered(Message):
     """``NAME.EPOCH`` of the one that ended it; empty where no model was asked."""
     device: str = ""
     """What that one computed on."""
+    devices: list[str] = Field(default_factory=list)
+    """All on which some of it was computed."""
     expert: str = ""
     """Whose answer it is, where one was asked for and there."""
     failovers: list[Failover] = Field(default_factory=list)

@@ -95,7 +95,7 @@ class OpenAIHttp:
         return [self._count(text) for text in texts]
 
     def generate(self, task: Task, emit: Emit) -> Outcome | None:
-        """See `Backend.generate`. `EngineFailed` also where the server is not known to go on with
+        """See `Backend.generate`. `EngineCannotGoOn` where the server is not known to go on with
         an answer; `Overloaded` when it has no place for one."""
         try:
             return self._generate(task, emit)

@@ -30,7 +30,7 @@ from actors.engine.grammars.rules import (
     refuse_left_recursion,
 )
 from actors.engine.grammars.writing import write
-from protocol.errors import EngineFailed
+from protocol.errors import EngineCannotGoOn
 
 MAX_STACKS = 1000
 """At the same time. Usual grammars have some ten; llama.cpp tries each token on each of them."""
@@ -41,8 +41,9 @@ MAX_STEPS = 1_000_000
 def rest_of(grammar: str, begun: str) -> str:
     """The grammar of all texts that, put behind ``begun``, fit ``grammar``; both are GBNF.
 
-    Raises `InvalidRequest` for a grammar that cannot be read or is left-recursive; `EngineFailed`
-    when ``begun`` is no beginning of a text that fits, or could be in too many ways.
+    Raises `InvalidRequest` for a grammar that cannot be read or is left-recursive, and
+    `EngineCannotGoOn` when ``begun`` is no beginning of a text that fits, or could be in too many
+    ways.
     """
     rules = parse(grammar)
     refuse_left_recursion(rules)
@@ -109,7 +110,7 @@ class _Reading:
             if following is None:
                 following = front.after[char] = self._front(self._behind(front, ord(char)))
             if not following.stacks:
-                raise EngineFailed(
+                raise EngineCannotGoOn(
                     "the answer so far does not fit its grammar, from its "
                     f"character {number + 1} on: {text[number : number + 20]!r}"
                 )
@@ -143,7 +144,7 @@ class _Reading:
                 below = self._on(stack.top.after, stack.below)
                 todo += [self._on(first, below) for first in self._first[stack.top.element]]
             if len(found) > MAX_STACKS or self._steps > MAX_STEPS:
-                raise EngineFailed(
+                raise EngineCannotGoOn(
                     "the answer so far fits its grammar in too many ways to go on with it; write "
                     "the grammar so that each text fits it in one way"
                 )

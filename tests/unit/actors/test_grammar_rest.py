@@ -194,8 +194,10 @@ def test_the_rest_is_all_that_fits_behind_the_beginning_and_nothing_else(
     begun = text[: data.draw(st.integers(0, len(text)))]
     try:
         rest = rest_of(grammar, begun)
-    except (EngineFailed, InvalidRequest):
-        assert not any(fits(trees, begun + more) for more in SHORT_TEXTS)
+    except (EngineFailed, InvalidRequest) as error:
+        # A grammar of which a text fits in a great many ways is given up, and says so.
+        if "too many ways" not in error.message:
+            assert not any(fits(trees, begun + more) for more in SHORT_TEXTS)
         return
     for more in SHORT_TEXTS:
         assert accepts(rest, more) == fits(trees, begun + more)

@@ -89,7 +89,7 @@ class Callers(RuleBasedStateMachine):
             known = Known(priority, client, cost, self.now, deadline)
             self.waiting[key] = self.known[key] = known
             ticket = Ticket(key, priority, client, cost, deadline)
-            decision = self.do(self.queue.enter(ticket, self.now))
+            decision = self.do(self.queue.enter(ticket, self.now), newcomer=key)
             dropped = dict(decision.dropped)
             if key in dropped:
                 self.over -= 1
@@ -141,8 +141,9 @@ class Callers(RuleBasedStateMachine):
 
     # --- what they are told -------------------------------------------------------------------
 
-    def do(self, decision: Decision[int]) -> Decision[int]:
-        """Carry it out, and look at each step of it."""
+    def do(self, decision: Decision[int], newcomer: int = 0) -> Decision[int]:
+        """Carry it out, and look at each step of it. What time has brought comes before a
+        ``newcomer``."""
         events = self.queue.take_events()
         is_open = self.queue.metrics().hard_open_until is not None
         for key, error in decision.dropped:
@@ -158,7 +159,9 @@ class Callers(RuleBasedStateMachine):
             ticket = self.waiting.pop(key)
             self.running[key] = ticket
             rank = ticket.rank(self.now)
-            before = [t for t in self.waiting.values() if t.rank(self.now) < rank]
+            before = [
+                t for k, t in self.waiting.items() if k != newcomer and t.rank(self.now) < rank
+            ]
             assert not before, "somebody of a higher class waits, which may be critical"
             same = [
                 other

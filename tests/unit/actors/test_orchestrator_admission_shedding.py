@@ -24,7 +24,7 @@ def test_five_rejections_within_the_window_open_hard() -> None:
         desk.now += 2
     assert desk.queue.metrics().hard_open_until == 8 + 60
     [event] = desk.queue.take_events()
-    assert event == HardOpen(8, 68, "5 rejections within 8 s", waiting=1, running=1)
+    assert event == HardOpen(8, 68, "5 rejections within 8.0 s", waiting=1, running=1)
     assert desk.queue.take_events() == []
 
 

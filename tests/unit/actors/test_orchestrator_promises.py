@@ -68,6 +68,6 @@ def test_without_a_model_memory_speaks_and_says_that_no_model_does() -> None:
 
 
 def test_an_answer_of_the_cpu_that_was_cut_short_lacks_the_gpu_too() -> None:
-    told = answered().model_copy(update={"engine": "cpu_engine.1", "device": "cpu"})
+    told = answered().model_copy(update={"engine": "cpu_engine.1", "devices": ["cpu"]})
     assert without_gpu("full", told, []) == "without the GPU: no GPU engine is set"
-    assert without_gpu("full", told.model_copy(update={"device": "gpu"}), []) is None
+    assert without_gpu("full", told.model_copy(update={"devices": ["gpu"]}), []) is None

@@ -13,7 +13,7 @@ from actors.engine.backends import Task
 from actors.engine.backends.openai.servers import Kind, Server
 from actors.engine.backends.turns import chat_turns
 from actors.engine.formats import rest_of_grammar
-from protocol.errors import EngineFailed, InvalidRequest
+from protocol.errors import EngineCannotGoOn, InvalidRequest
 
 STRUCTURED_SINCE = (0, 11)
 """vLLM's `structured_outputs`; in 0.12 its `guided_grammar` was gone."""
@@ -63,8 +63,8 @@ DIALECTS: dict[Kind, Dialect] = {
 
 
 def chat_request(server: Server, task: Task, max_tokens: int) -> dict[str, Any]:
-    """The body for ``/chat/completions``. Raises `EngineFailed` for an answer that such a server
-    cannot go on with, `InvalidRequest` for a format that it does not know."""
+    """The body for ``/chat/completions``. Raises `EngineCannotGoOn` for an answer that such a
+    server cannot go on with, `InvalidRequest` for a format that it does not know."""
     sampling = task.sampling
     request: dict[str, Any] = {
         "model": server.model,
@@ -140,7 +140,7 @@ def _go_on(request: dict[str, Any], server: Server, task: Task) -> None:
     dialect = DIALECTS.get(server.kind)
     if dialect is None:
         # It would begin anew, or say something about what it takes for a complete turn.
-        raise EngineFailed(
+        raise EngineCannotGoOn(
             "a server of this kind is not known to go on with an answer that another began; where "
             "it is one that does behind a proxy, say which in the setting server_kind"
         )
@@ -150,7 +150,7 @@ def _go_on(request: dict[str, Any], server: Server, task: Task) -> None:
     if (schema and not dialect.goes_on_within_schema) or (
         grammar and not dialect.goes_on_within_grammar
     ):
-        raise EngineFailed("the server cannot go on within a format: it would begin it anew")
+        raise EngineCannotGoOn("the server cannot go on within a format: it would begin it anew")
     if grammar:
         request["grammar"] = rest_of_grammar(grammar, task.begun.text)
     request["messages"].append({"role": "assistant", "content": task.begun.text})

@@ -11,7 +11,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from actors.engine.backends.transformers_torch.choosing import Numbers
 from actors.engine.formats import compile_format
-from protocol.errors import EngineFailed
+from protocol.errors import EngineCannotGoOn, EngineFailed
 from protocol.messages.engine import Format
 
 
@@ -23,14 +23,14 @@ class Guide:
     ) -> None:
         """``tokenizer``: llguidance's; ``begun``: what there is of the answer already.
 
-        Raises `EngineFailed` where that does not fit the format.
+        Raises `EngineCannotGoOn` where that does not fit the format.
         """
         self._matcher = LLMatcher(tokenizer, compile_format(wanted))
         self._bits = allocate_token_bitmask(1, vocabulary)
         self._vocabulary = vocabulary
         self._check()
         if begun and not self._matcher.consume_tokens(list(begun)):
-            raise EngineFailed("what there is of the answer does not fit its format")
+            raise EngineCannotGoOn("what there is of the answer does not fit its format")
 
     def allowed(self) -> Numbers | None:
         """For each token of the vocabulary, whether it may come next; None after a failure, which
