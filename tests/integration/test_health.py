@@ -11,13 +11,17 @@ from protocol.messages.supervisor import Happened, Status, WatchEvents
 from tests.integration.test_failover import CPU, GPU, failing
 from tests.support.system import connect, running, status_when
 
+ALONE = "engine_breaker.failures=1000"
+"""Else its circuit breaker would have it passed over as well."""
+
 
 async def answer(client: Client) -> Answered:
     return (await client.ask(Query(text="Go on.", max_tokens=40))).metadata
 
 
 async def test_an_engine_that_fails_again_and_again_is_passed_over_and_everybody_is_told() -> None:
-    async with running(*CPU, *GPU, failing("fail")) as system, await connect(system) as client:
+    settings = (*CPU, *GPU, failing("fail"), ALONE)
+    async with running(*settings) as system, await connect(system) as client:
         told: list[Happened] = []
         watching = asyncio.create_task(watch(client, told))
         for _ in range(3):

@@ -20,6 +20,7 @@ from protocol.messages.engine import (
     CountTokens,
     Generate,
     Generated,
+    Misbehave,
     TokenCounts,
     Tokens,
 )
@@ -40,6 +41,12 @@ class CountingEngine(Actor):
     def count(self, message: CountTokens) -> TokenCounts:
         """A number is a token."""
         return TokenCounts(counts=[len(text.split()) for text in message.texts])
+
+    @handles(Misbehave)
+    def misbehave(self, message: Misbehave) -> Empty:
+        """It counts right whatever is ordered."""
+        self.incarnation.settings.chaos.check()
+        return Empty()
 
     @handles(Generate)
     async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
@@ -84,6 +91,35 @@ class FragileEngine(CountingEngine):
         async with contextlib.aclosing(super().generate(message)) as items:
             async for item in items:
                 yield item
+
+
+class StubbornEngine(CountingEngine):
+    """Stands still after five numbers, for whoever asks from then on, and does not let go of its
+    work either. Its next incarnation, which goes on behind them, is well."""
+
+    _stands = False
+
+    @handles(Generate)
+    async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
+        """See `CountingEngine.generate`."""
+        self.say("generating", 1, 4, "slots", working=True)
+        fresh = message.begun is None
+        if self._stands:
+            await _for_ever()
+        async with contextlib.aclosing(super().generate(message)) as items:
+            async for item in items:
+                if fresh and isinstance(item, Tokens) and item.text.strip() == "5":
+                    self._stands = True
+                    await _for_ever()
+                yield item
+        self.say("idle")
+
+
+async def _for_ever() -> None:
+    """As a library that cannot be interrupted."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
 
 
 class FragileCounter(CountingEngine):
