@@ -79,6 +79,8 @@ bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same
 	$(BIN)/python -m benchmarks.tools $(ARGS)
 	$(BIN)/python -m benchmarks.steady $(ARGS)
 	$(BIN)/python -m benchmarks.admission $(ARGS)
+	$(BIN)/python -m benchmarks.failover $(ARGS)
+	$(BIN)/python -m benchmarks.overload $(ARGS)
 	$(BIN)/python -m benchmarks.supervision $(ARGS)
 	$(BIN)/python -m benchmarks.breaker $(ARGS)
 

@@ -16,6 +16,7 @@ import os
 import platform
 import signal
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ __all__ = [
     "median_ratio",
     "p99",
     "parse_arguments",
+    "progress",
     "show_figures",
     "show_table",
     "takes_part",
@@ -69,6 +71,11 @@ class Options:
     def until(self) -> float:
         """When no further round may be under way, in monotonic seconds."""
         return min(self.latest, self.began + QUICK_S - _RESERVE_S) if self.quick else math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further round is to be begun."""
+        return time.monotonic() > self.until
 
     def part(self, share: float, *, most_runs: int | None = None) -> Options:
         """The same for a part of a benchmark: with ``--quick`` it may take ``share`` of the time
@@ -149,6 +156,11 @@ async def alternate(
 def takes_part(turn: int, turns: int, rounds: int) -> bool:
     """Whether one who takes ``rounds`` of all turns takes this one; the first is always taken."""
     return rounds >= turns or turn * rounds % turns < rounds
+
+
+def progress(text: str) -> None:
+    """One line on a long work, beside the report: to standard error."""
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def p99(values: Sequence[float]) -> float:

@@ -1,0 +1,254 @@
+"""The same kill without noyau: programs that read a plain llama.cpp server, and litellm's Router.
+
+``httpx`` and ``urllib`` are programs as people write them: they read the stream to its end. Of
+litellm there are two, as it comes and told to go on with its fallback. All servers are
+`benchmarks.bare_server` with the default model; what they lose is started again for the next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from benchmarks.driven import Driven
+from benchmarks.harness import Figure, Options, alternate, progress, show_table
+from benchmarks.steady import WORDS
+from benchmarks.system import PEERS, ROOT
+
+TOKENS = 96
+RUNS, QUICK_RUNS = 20, 2
+SLOTS, CONTEXT_TOKENS, BATCH_TOKENS = 1, 4096, 256
+TIMEOUT_S = 60.0
+LITELLM = {"litellm": False, "litellm_continuing": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a client got of an answer."""
+
+    text: str
+    finished: bool
+    """Whether the server said how it ended."""
+    error: str
+    """What was raised; empty where the client took it for a whole answer."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An answer without the kill, and with it."""
+
+    whole: Ended
+    cut: Ended
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end in spite of the kill."""
+        return self.cut.finished and not self.cut.error
+
+    @property
+    def silently_cut(self) -> bool:
+        """Whether it looks like an answer, and is a part of one."""
+        return not self.cut.finished and not self.cut.error
+
+    @property
+    def identical(self) -> bool:
+        """Whether it is what it would have been."""
+        return self.complete and self.cut.text == self.whole.text
+
+
+class Servers:
+    """Two servers, started again after they were killed."""
+
+    def __init__(self, model: Path) -> None:
+        self._command = [
+            sys.executable, "-m", "benchmarks.bare_server", str(model),
+            str(SLOTS), str(CONTEXT_TOKENS), str(BATCH_TOKENS),
+            str(len(os.sched_getaffinity(0))),
+        ]  # fmt: skip
+        self._running: list[Driven] = []
+
+    async def __aenter__(self) -> Self:
+        self._running = [await self._start(), await self._start()]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for one in self._running:
+            await one.__aexit__()
+
+    async def _start(self) -> Driven:
+        return await Driven(self._command, folder=ROOT).__aenter__()
+
+    async def again(self) -> None:
+        """Start the first one again, which was killed."""
+        await self._running[0].__aexit__()
+        self._running[0] = await self._start()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where they listen."""
+        return [str(one.hello["address"]) for one in self._running]
+
+    @property
+    def pid(self) -> int:
+        """Of the first one."""
+        return int(self._running[0].hello["pid"])
+
+
+class Reading:
+    """A stream of OpenAI's chat completions, line by line."""
+
+    def __init__(self, kill: int, after: int) -> None:
+        """``kill``: the process that is killed when ``after`` pieces of text have come; or 0."""
+        self._kill, self._after = kill, after
+        self._said: list[str] = []
+        self._finished = False
+
+    def take(self, line: str) -> None:
+        """One line."""
+        if not line.startswith("data: {"):
+            return
+        for choice in json.loads(line[6:])["choices"]:
+            self._finished = self._finished or choice.get("finish_reason") is not None
+            if text := choice["delta"].get("content"):
+                self._said.append(text)
+                if self._kill and len(self._said) == self._after:
+                    os.kill(self._kill, signal.SIGKILL)
+
+    def ended(self, error: str) -> Ended:
+        """What there is of it."""
+        return Ended("".join(self._said), self._finished, error, len(self._said))
+
+
+def _body(prompt: str) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": TOKENS, "temperature": 0, "stream": True,
+    }  # fmt: skip
+
+
+async def with_httpx(servers: Servers, prompt: str, kill: int, after: int) -> Ended:
+    """As with most Python clients, which are built on it."""
+    reading, error = Reading(kill, after), ""
+    url = f"{servers.addresses[0]}/v1/chat/completions"
+    try:
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_S) as client,
+            client.stream("POST", url, json=_body(prompt)) as response,
+        ):
+            async for line in response.aiter_lines():
+                reading.take(line)
+    except httpx.HTTPError as raised:
+        error = type(raised).__name__
+    return reading.ended(error)
+
+
+async def with_urllib(servers: Servers, prompt: str, kill: int, after: int) -> Ended:
+    """With the standard library alone."""
+    reading = Reading(kill, after)
+    request = urllib.request.Request(
+        f"{servers.addresses[0]}/v1/chat/completions", json.dumps(_body(prompt)).encode(),
+        {"Content-Type": "application/json"},
+    )  # fmt: skip
+
+    def read() -> str:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                for line in response:
+                    reading.take(line.decode())
+        except (OSError, ValueError) as raised:
+            return type(raised).__name__
+        return ""
+
+    return reading.ended(await asyncio.to_thread(read))
+
+
+Client = Callable[[Servers, str, int, int], Awaitable[Ended]]
+
+
+def _with_litellm(driven: Driven, continues: bool) -> Client:
+    async def ask(servers: Servers, prompt: str, kill: int, after: int) -> Ended:
+        order = {
+            "addresses": servers.addresses, "prompt": prompt, "max_tokens": TOKENS,
+            "kill": kill, "after": after, "continues": continues,
+        }  # fmt: skip
+        return Ended(**await driven.order(order))
+
+    return ask
+
+
+async def measure(model: Path, options: Options) -> dict[str, list[Turn]]:
+    """The turns of each client."""
+    chance = random.Random(4)
+    options = options.part(1.0, most_runs=QUICK_RUNS if options.quick else RUNS)
+    clients: dict[str, Client] = {"httpx": with_httpx, "urllib": with_urllib}
+    async with contextlib.AsyncExitStack() as stack:
+        if any(PEERS.glob("lib/python*/site-packages/litellm/__init__.py")):
+            command = [str(PEERS / "bin" / "python"), "-m", "benchmarks.peer_litellm"]
+            driven = await stack.enter_async_context(Driven(command, folder=ROOT))
+            clients |= {name: _with_litellm(driven, value) for name, value in LITELLM.items()}
+        servers = await stack.enter_async_context(Servers(model))
+
+        def turn_of(name: str, client: Client) -> Callable[[], Awaitable[Turn]]:
+            async def turn() -> Turn:
+                while True:
+                    one, other = chance.sample(WORDS, 2)
+                    prompt = f"Write a short story about a {one} and a {other}."
+                    whole = await client(servers, prompt, 0, 0)
+                    if whole.tokens >= TOKENS // 2:
+                        break
+                after = chance.randint(1, whole.tokens - 8)
+                cut = await client(servers, prompt, servers.pid, after)
+                await servers.again()
+                progress(
+                    f"{name}: killed at {after}, {cut.error or 'no error'}, end {cut.finished}"
+                )
+                return Turn(whole, cut)
+
+            return turn
+
+        turns = {name: turn_of(name, client) for name, client in clients.items()}
+        return await alternate(turns, options, warm_up=False)
+
+
+def show(turns: Mapping[str, Sequence[Turn]]) -> None:
+    """Print what became of the answers."""
+    rows = [
+        [name, str(len(all_)), *(str(sum(getattr(one, what) for one in all_)) for what in (
+            "complete", "identical", "silently_cut")),
+         ", ".join(sorted({one.cut.error for one in all_ if one.cut.error})) or "none"]
+        for name, all_ in turns.items()
+    ]  # fmt: skip
+    rows += [
+        [name, *["-"] * 4, "not installed: make bench installs it"]
+        for name in LITELLM
+        if name not in turns
+    ]
+    show_table(
+        ["client of plain servers", "kills", "complete", "same text", "cut without error",
+         "errors"], rows,
+    )  # fmt: skip
+
+
+def figures(turns: Mapping[str, Sequence[Turn]]) -> dict[str, Figure]:
+    """In percent of their answers."""
+    made = {}
+    for name in ("httpx", "urllib", *LITELLM):
+        all_ = turns.get(name, ())
+        for key, what in (("complete", "complete"), ("identical", "identical"),
+                          ("cut_without_error", "silently_cut")):  # fmt: skip
+            share = 100 * sum(getattr(t, what) for t in all_) / len(all_) if all_ else None
+            made[f"{name}_{key}_percent"] = Figure(share, "%")
+    return made
