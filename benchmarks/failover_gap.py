@@ -24,6 +24,7 @@ QUICK_LENGTHS = LENGTHS[:2]
 RUNS, QUICK_RUNS = 10, 2
 AHEAD_TOKENS = 64
 """The engine may be so far ahead of its reader without having ended the answer."""
+TRIES = 20
 REACH_MS = 50.0
 SYSTEM = (
     *SETTINGS, *both("slots=1", "context_tokens=8192"),
@@ -67,7 +68,7 @@ def _counting(chance: random.Random, tokens: int) -> Query:
 
 async def one(system: System, chance: random.Random, length: int) -> Gap:
     """Kill the engine once its reader has so many tokens; then have as much read in peace."""
-    while True:
+    for _ in range(TRIES):
         pid = await ready(system)
         query = _counting(chance, length + AHEAD_TOKENS)
         heard = await hear(system, query, kill=pid, after=length)
@@ -75,6 +76,8 @@ async def one(system: System, chance: random.Random, length: int) -> Gap:
             break
         # It ended before: another one goes on for longer.
         progress(f"an answer of {heard.tokens} tokens was over too soon: {heard.error or 'end'}")
+    else:
+        raise RuntimeError(f"no answer of {length} tokens that a kill interrupts")
     seam, use = heard.end.seams[0], heard.end.engines[-1]
     await ready(system)
     # The first request of an incarnation warms it up.
