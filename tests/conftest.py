@@ -29,6 +29,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what takes long to make stay together, when they run in several processes;
+    all others go to whoever is free."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def _shares(item: pytest.Function) -> bool:
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    return any(
+        one.scope in ("module", "session") and one.baseid for each in fixtures for one in each
+    )
+
+
 @pytest.fixture(autouse=True)
 def its_turn(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

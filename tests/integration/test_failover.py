@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 import pytest
 
 from noyau import Answer, Client, Query
-from protocol.errors import InvalidRequest, NotFound, WouldBeDegraded
+from protocol.errors import CircuitOpen, EngineFailed, InvalidRequest, NotFound, WouldBeDegraded
 from protocol.lifecycle import ActorState, Health
 from protocol.messages.engine import Format, Misbehave, Misbehaviour
 from protocol.messages.orchestrator import Function, GetRuntime, RuntimeStatus
@@ -284,6 +284,28 @@ async def test_a_model_that_no_engine_has_is_refused_with_those_there_are(system
     async with well(system) as client:
         with pytest.raises(NotFound, match="there are: default"):
             await client.ask(words(model="nothing"))
+
+
+async def test_when_nothing_can_be_answered_that_is_said_at_once_for_a_while() -> None:
+    broken = (
+        *CPU, *GPU, failing("fail"), failing("fail").replace("gpu", "cpu"),
+        "query.max_continuations=1", "query_breaker.failures=2", "query_breaker.open_s=0.5",
+        "engine_breaker.failures=1000",
+    )  # fmt: skip
+    async with running(*broken) as system, await connect(system) as client:
+        for _ in range(2):
+            with pytest.raises(EngineFailed, match="gave up after 2 lost engines"):
+                await client.ask(words())
+        with pytest.raises(CircuitOpen) as refused:
+            await client.ask(words())
+        assert 0 < refused.value.details["retry_after_s"] <= 0.5
+        assert (await client.ask(GetRuntime())).queries.state == "open"
+        for name in ("cpu_engine", "gpu_engine"):
+            await client.ask(Misbehave(how="none"), to=name)
+        async with asyncio.timeout(20):
+            while (await client.ask(GetRuntime())).queries.state != "closed":
+                with contextlib.suppress(CircuitOpen):
+                    await client.ask(words())
 
 
 async def test_without_a_gpu_its_engine_is_unavailable_and_the_system_healthy() -> None:

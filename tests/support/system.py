@@ -24,6 +24,9 @@ from protocol.messages.supervisor import Status
 from tests.support.model import shared_assets
 
 STOP_S = 20.0
+ONE_THREAD = ("actors.cpu_engine.settings.threads=1",)
+"""Tests run side by side, and two threads of a model that wait for each other are far slower than
+one on cores that others use too."""
 
 
 @dataclass
@@ -95,7 +98,8 @@ async def running(
     command = [sys.executable, "-m", "supervision.guard" if guard else "supervisor"]
     if not guard:
         command.append("--no-guard")
-    for one in (f"run.folder={folder}/run", f"data.folder={folder}/data", *assignments):
+    folders = (f"run.folder={folder}/run", f"data.folder={folder}/data")
+    for one in (*folders, *ONE_THREAD, *assignments):
         command += ["--set", one]
     with (folder / "terminal").open("wb") as terminal:
         process = _start(command, terminal.fileno(), environment or {})
