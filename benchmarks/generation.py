@@ -37,7 +37,7 @@ from protocol.messages.orchestrator import Query
 TOGETHER = (1, 4, 8)
 SLOTS = 8
 CONTEXT_TOKENS = 8 * 1024
-BATCH_TOKENS = 256
+BATCH_TOKENS = 64
 MAX_TOKENS = 96
 LOOKING_UP = "noyau with look-ups, 1"
 """What it costs that a question may be answered from memory or by a tool: the floor never looks."""

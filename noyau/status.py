@@ -15,7 +15,7 @@ from rich.text import Text
 from noyau.options import AsJson, RunFolder
 from noyau.terminal import run
 from protocol.client import Client
-from protocol.errors import DeadlineExceeded, Unavailable
+from protocol.errors import NoyauError
 from protocol.lifecycle import ActorState, Health
 from protocol.messages.orchestrator import BreakerStatus, GetRuntime, RuntimeStatus
 from protocol.messages.supervisor import ActorStatus, ProcessStatus, Status
@@ -78,8 +78,8 @@ async def _runtime(client: Client, found: Status) -> RuntimeStatus | None:
         return None
     try:
         return await client.ask(GetRuntime(), timeout_s=ASK_S)
-    except (Unavailable, DeadlineExceeded):
-        # It died just now, or hangs; the table above says so.
+    except NoyauError:
+        # It died just now, or hangs, as the table says; or it is of another version.
         return None
 
 

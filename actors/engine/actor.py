@@ -32,6 +32,8 @@ RETRY_AFTER_S = 0.05
 LOADING_SIGN_S = 0.5
 """Between two signs of life while a model is loaded for a request."""
 SIMULATED = "simulated"
+WORKS_ELSEWHERE = ("openai_http",)
+"""Backends whose work no thread of this process does."""
 
 
 class Engine(Actor):
@@ -80,7 +82,9 @@ class Engine(Actor):
     async def generate(self, message: Generate) -> AsyncGenerator[Tokens | Generated, None]:
         """Stream one answer, or the rest of one. Raises `InvalidRequest` for a format that cannot
         be kept to."""
-        check_format(message.format)
+        if message.format is not None:
+            # In a thread: a large one takes a second, and others are streamed meanwhile.
+            await asyncio.to_thread(check_format, message.format)
         await self._wait_for_slot()
         task = Task(
             message.messages, message.sampling, message.begun, message.format, message.logprobs
@@ -101,6 +105,7 @@ class Engine(Actor):
                     yield Tokens(count=0, stage=Stage(what="loading"))
             model = acquiring.result()
             generation.start(self._threads, model.backend)
+            self._show_load()
             async for item in generation.items():
                 if isinstance(item, Outcome):
                     yield _generated(model, item, load_ms)
@@ -154,10 +159,14 @@ class Engine(Actor):
 
     def _show_load(self) -> None:
         busy = len(self._running)
-        if busy:
-            self.say("generating", busy, self._options.slots, "slots", working=True)
-        else:
+        if not busy:
             self.say("idle")
+            return
+        # A server works elsewhere and tells nothing of it, and a model that is loaded for a request
+        # shows no tokens: whoever asked has an eye on both.
+        works = any(one.running for one in self._running)
+        working = works and self._options.backend not in WORKS_ELSEWHERE
+        self.say("generating", busy, self._options.slots, "slots", working=working)
 
 
 def _told(item: Piece | Prefill) -> Tokens:

@@ -39,6 +39,9 @@ def _read(grammar: str) -> None:
         rest_of(grammar, "")
     except InvalidRequest as error:
         raise InvalidRequest(f"the grammar is not usable: {error.message}") from None
+    except EngineCannotGoOn:
+        # It can be begun with; whether it could be gone on with is seen when that is needed.
+        return
 
 
 def compile_format(wanted: Format) -> str:

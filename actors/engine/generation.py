@@ -43,6 +43,11 @@ class Generation:
         """Whether nobody wants it any more; its thread may still be busy with it."""
         return self._task.cancelled.is_set()
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread works on it: not while its model is loaded, nor when it is over."""
+        return self._thread is not None and not self._thread.done()
+
     def start(self, threads: ThreadPoolExecutor, backend: Backend) -> None:
         """Begin in a thread."""
         self._courier.open(self._mailbox)

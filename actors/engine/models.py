@@ -23,7 +23,7 @@ from actors.engine.model_file import read_model
 from actors.engine.shelf import Shelf
 from actors.kernel import Actor
 from configs.actor_settings import EngineSettings
-from protocol.errors import NotFound
+from protocol.errors import EngineFailed, NotFound, UnusableModel
 
 UNLOAD_S = 10.0
 """A library that takes longer to let go of a model never does: the process is replaced then."""
@@ -104,7 +104,11 @@ class Models:
     async def _load_further(self, name: str) -> None:
         async with self._one_at_a_time:
             await self._make_room(name)
-            await self._load(name)
+            try:
+                await self._load(name)
+            except EngineFailed as error:
+                # It says nothing of the engine, which is well with its other models.
+                raise UnusableModel(f"the model {name}: {error.message}", model=name) from None
 
     async def _load(self, name: str) -> Model:
         began = self._now()
@@ -126,9 +130,10 @@ class Models:
             loader.shutdown(wait=False)
         now = self._now()
         model = Model(name, id_, loaded, backend, (now - began) * 1000)
-        self._models[name] = model
         size = await asyncio.to_thread(self._size_of, path) if self._options.models else 0
+        self._models[name] = model
         self._shelf.put(name, size, now)
+        self._set_alarm()
         self._changed()
         return model
 
@@ -198,8 +203,9 @@ class Models:
 
     async def _unload_all_due(self) -> None:
         async with self._one_at_a_time:
-            for name in self._shelf.due(self._now()):
-                await self._unload(name)
+            # Asked again after each: meanwhile somebody may use the next one.
+            while due := self._shelf.due(self._now()):
+                await self._unload(due[0])
         self._set_alarm()
 
 

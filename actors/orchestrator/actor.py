@@ -161,7 +161,9 @@ class Orchestrator(Actor):
     ) -> AsyncGenerator[Text | Answered, None]:
         functions = Functions(message.functions, message.function_choice)
         turns = self._turns(message)
-        manner = manner_of(message, self._options, self._engines.models)
+        # What was accepted goes on, with another model if its own is lost.
+        models = self._engines.models if message.begun is None else ()
+        manner = manner_of(message, self._options, models)
         stored = await self._gatherer.stored(message)
         if stored is not None:
             calls = CallFilter(functions, answer.text)

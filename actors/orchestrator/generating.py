@@ -35,6 +35,7 @@ from configs import Settings
 from protocol.backoff import Backoff
 from protocol.caller import Caller
 from protocol.clock import Clock
+from protocol.envelope import Priority
 from protocol.errors import (
     ActorDied,
     DeadlineExceeded,
@@ -98,7 +99,7 @@ class Engines:
         lost = Losses()
         loop = Repetition(self._repetition_chars)
         loop.take(answer.text)
-        async with self._turn(wanted), self._quarantined() as stay:
+        async with self._turn(wanted, accepted=accepted.may_exist), self._quarantined() as stay:
             answer.admitted(self._clock.now())
             accepted.begin()
             while True:
@@ -173,7 +174,7 @@ class Engines:
         Raises `InvalidRequest` when the model made none, `Poisoned`, and what engines raise: it is
         tried once.
         """
-        async with self._turn(wanted), self._quarantined() as stay:
+        async with self._turn(wanted, accepted=accepted.may_exist), self._quarantined() as stay:
             if accepted.suspect:
                 await stay.enter()
             engine = await self._pick(wanted, Losses())
@@ -215,12 +216,15 @@ class Engines:
     # --- turns ------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _turn(self, wanted: Wanted) -> AsyncGenerator[None, None]:
-        """Have a turn, through all deaths of engines. Raises `Overloaded` or `DeadlineExceeded`."""
+    async def _turn(self, wanted: Wanted, *, accepted: bool) -> AsyncGenerator[None, None]:
+        """Have a turn, through all deaths of engines. Raises `Overloaded` or `DeadlineExceeded`.
+        ``accepted``: the query is, by an earlier turn or an earlier incarnation."""
         self._resize()
         async with self._turns.turn(
-            priority=wanted.priority, client=wanted.client, cost=wanted.cost, until=wanted.until
-        ):
+            # What was accepted goes on: it is not shed, nor refused for what it may take.
+            priority=Priority.CRITICAL if accepted else wanted.priority,
+            client=wanted.client, cost=wanted.cost, until=None if accepted else wanted.until,
+        ):  # fmt: skip
             yield
 
     async def _pick(
@@ -266,5 +270,7 @@ class Engines:
 
 def _model_id(engine: DirectoryEntry, step: Generate) -> str:
     """What identifies the model that the engine answers with."""
-    known = engine.info.get("model_ids") or {}
-    return str(known.get(step.model) or engine.info.get("model_id", ""))
+    if not step.model:
+        return str(engine.info.get("model_id", ""))
+    # Not known before it was loaded for the first time; then its ids are nobody's.
+    return str((engine.info.get("model_ids") or {}).get(step.model, ""))

@@ -46,7 +46,7 @@ class Listening:
     ) -> AsyncGenerator[Tokens | Generated, None]:
         """What an engine says to this, text alone, up to its end. Raises its errors,
         `EngineStalled` and `EngineGarbage`; its circuit breaker learns of each."""
-        use = self._runtime.begin(engine, self._clock.now())
+        use = self._runtime.begin(engine, self._clock.now(), step.model)
         text = GarbageFilter()
         try:
             async with await self._caller.stream(engine.name, step) as stream:
@@ -106,7 +106,9 @@ class Listening:
         reason = f"no sign for {budget_s:.1f} s in its {vigil.phase}"
         if use.permit.lease_until is not None:
             reason = f"it was to show within {budget_s:.1f} s that it works again, and did not"
-        elif vigil.is_alone(self._clock.now()):
+        else:
+            use.pace.forget(vigil.phase)
+        if use.permit.lease_until is None and vigil.is_alone(self._clock.now()):
             # A supervisor that cannot be told at this moment sees the engine's silence later.
             with contextlib.suppress(ActorDied, Overloaded):
                 self._caller.tell_supervisor(

@@ -43,7 +43,8 @@ class Engine:
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.breaker = CircuitBreaker(name, policy)
         self.running = 0
-        self.pace: Pace | None = None
+        self.paces: dict[str, Pace] = {}
+        """By model, of the incarnation of this epoch: a small one says nothing of a large one."""
         self.epoch = ""
 
 
@@ -83,13 +84,15 @@ class Runtime:
             tokens += int(each) * one.slots if each else math.inf
         return Capacity(slots, tokens)
 
-    def begin(self, entry: DirectoryEntry, now: float) -> Use:
-        """It was chosen. Counts as a rejection of its breaker where that had to be passed by."""
+    def begin(self, entry: DirectoryEntry, now: float, model: str = "") -> Use:
+        """It was chosen, for this of its models. Counts as a rejection of its breaker where that
+        had to be passed by."""
         engine = self.engines[entry.name]
-        if engine.pace is None or engine.epoch != entry.epoch:
-            engine.pace, engine.epoch = Pace(self._watchdog), entry.epoch
+        if engine.epoch != entry.epoch:
+            engine.paces, engine.epoch = {}, entry.epoch
+        pace = engine.paces.setdefault(model, Pace(self._watchdog))
         engine.running += 1
-        return Use(entry, engine.breaker.force(now), engine.pace)
+        return Use(entry, engine.breaker.force(now), pace)
 
     def passed(self, use: Use, now: float) -> None:
         """Its text flows."""

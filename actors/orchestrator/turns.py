@@ -58,12 +58,13 @@ class Turns:
 
     @asynccontextmanager
     async def turn(
-        self, *, priority: int, client: object, cost: int, until: float
+        self, *, priority: int, client: object, cost: int, until: float | None
     ) -> AsyncGenerator[None, None]:
         """Wait for a turn, and have it until this is left. Raises `Overloaded` and
         `DeadlineExceeded`.
 
-        ``client``: whom to be fair to, hashable; ``cost``: tokens; ``until``: monotonic seconds.
+        ``client``: whom to be fair to, hashable; ``cost``: tokens; ``until``: monotonic seconds,
+        None where it is not to be refused for what it may take.
         """
         turn: Turn = self._loop.create_future()
         # No answer holds more than its slot, however long it might become.

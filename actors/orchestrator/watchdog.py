@@ -27,6 +27,9 @@ BATCH_TOKENS = 32
 """Of a prompt, read since the last sign: fewer are no whole batch."""
 BATCHES_BETWEEN = 2
 """Of others' prompts, between two pieces of text."""
+UNKNOWN_BATCH_STEPS = 100
+"""Steps of an answer that a batch of another's prompt may take, as long as none was seen: a token
+of a prompt is read no slower than one is written, and a batch has 64 on a CPU."""
 FORGETS = 0.99
 """What is left of the longest step with each further one: after 70 of them half of it."""
 
@@ -57,6 +60,12 @@ class Pace:
         self._longest_s[phase] = max(seconds, self._longest_s[phase])
         self.heard_at = now
 
+    def forget(self, phase: Phase) -> None:
+        """It stalled, or is slower now than it ever was: what was learnt says nothing any more, and
+        the next step has all the time that any may take."""
+        self._steps[phase] = 0
+        self._longest_s[phase] = 0.0
+
     def budget_s(self, phase: Phase) -> float:
         """Seconds that the next one may take."""
         settings = self._settings
@@ -65,11 +74,16 @@ class Pace:
             Phase.PREFILL: settings.prefill_s,
             Phase.DECODE: settings.decode_s,
         }[phase]
+        factor, between_s = settings.slow_factor, 0.0
+        if phase is Phase.DECODE:
+            # In between, batches of others' prompts are read.
+            between_s = BATCHES_BETWEEN * self._longest_s[Phase.PREFILL]
+            most_s = max(most_s, between_s)
+            if self._steps[Phase.PREFILL] < LEARNT_STEPS:
+                factor = max(factor, UNKNOWN_BATCH_STEPS)
         if phase is Phase.LOADING or self._steps[phase] < LEARNT_STEPS:
             return most_s
-        learnt_s = settings.slow_factor * self._longest_s[phase]
-        if phase is Phase.DECODE:
-            learnt_s = max(learnt_s, BATCHES_BETWEEN * self._longest_s[Phase.PREFILL])
+        learnt_s = max(factor * self._longest_s[phase], between_s)
         return min(most_s, max(settings.min_s, learnt_s))
 
 

@@ -7,6 +7,7 @@ minutes). So it is given only what it reads without letting anybody wait so long
 
 - of long prompts one at a time, in the order in which they came
 - beside it short ones, at once, as many as leave half of each batch to the long one
+- where all are small, as many of them as are read within a few batches
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 
+SMALL_TOKENS = 128
+"""A prompt of no more is small, and so many tokens of small ones are read together: a question
+without a history has some tens."""
 LOOK_S = 0.05
 """How often who waits looks whether he is still wanted."""
 
@@ -24,6 +28,7 @@ class PromptOrder:
     def __init__(self, batch_tokens: int) -> None:
         self._short_tokens = batch_tokens // 2
         """Longer ones are long; and of short ones together no more are read at once."""
+        self._together = max(self._short_tokens, SMALL_TOKENS)
         self._waiting: dict[Hashable, int] = {}
         self._reading: dict[Hashable, int] = {}
 
@@ -34,6 +39,12 @@ class PromptOrder:
     def begins(self, key: Hashable) -> bool:
         """Whether it is its turn; then it is being read."""
         tokens = self._waiting[key]
+        if self._all_are_small():
+            in_hand = sum(self._reading.values())
+            if next(iter(self._waiting)) != key or (in_hand and in_hand + tokens > self._together):
+                return False
+            self._reading[key] = self._waiting.pop(key)
+            return True
         mine = [other for other, size in self._waiting.items() if self._alike(size, tokens)]
         in_hand = sum(size for size in self._reading.values() if self._alike(size, tokens))
         if mine[0] != key or (in_hand and in_hand + tokens > self._short_tokens):
@@ -45,6 +56,13 @@ class PromptOrder:
         """It is read, or not wanted any more. More than once is no mistake."""
         self._waiting.pop(key, None)
         self._reading.pop(key, None)
+
+    def _all_are_small(self) -> bool:
+        return all(
+            size <= SMALL_TOKENS
+            for each in (self._waiting, self._reading)
+            for size in each.values()
+        )
 
     def _alike(self, one: int, other: int) -> bool:
         return (one > self._short_tokens) is (other > self._short_tokens)

@@ -27,6 +27,7 @@ class AlwaysAccepted:
     """A row that is there at once."""
 
     suspect = False
+    may_exist = False
 
     def begin(self) -> None: ...
 

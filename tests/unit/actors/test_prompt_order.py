@@ -46,6 +46,20 @@ def test_short_ones_together_leave_half_of_each_batch_to_a_long_one() -> None:
     assert order.begins(3)
 
 
+def test_where_all_are_small_several_are_read_together_however_small_a_batch_is() -> None:
+    order = PromptOrder(64)
+    for number in range(4):
+        order.come(number, SHORT)
+    assert [order.begins(number) for number in range(4)] == [True, True, False, False]
+    order.come("long", LONG)
+    order.over(0)
+    # As soon as there is a long one, each waits for its turn.
+    assert not order.begins(2)
+    order.over(1)
+    assert order.begins(2)
+    assert not order.begins(3)
+
+
 def test_short_ones_keep_their_order_too() -> None:
     order = coming(SHORT, SHORT)
     assert not order.begins(1)

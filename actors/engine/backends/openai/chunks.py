@@ -86,7 +86,8 @@ class ChunkReader:
             return None
         choice, delta = choices[0], choices[0].get("delta") or {}
         self._name((choice.get("logprobs") or {}).get("content") or [])
-        if choice.get("finish_reason") is not None:
+        # Some servers send an empty one with every chunk.
+        if choice.get("finish_reason"):
             self._end(choice["finish_reason"])
         text = delta.get("content")
         if text:
