@@ -43,14 +43,15 @@ class World:
         settings = load_settings(environ={}, assignments=['device.profile="lite"', *assignments])
         self.engines = Engines(as_caller(self.caller), self.clock, settings, lambda *a, **b: None)
 
-    def answering(self, **wanted: Any) -> tuple[AnswerInProgress, Any]:
+    def answering(self, *, accepted: bool = False, **wanted: Any) -> tuple[AnswerInProgress, Any]:
         answer = AnswerInProgress("q", "", self.clock.now(), 16)
         step = Generate(
             messages=[ChatMessage(role="user", content="Go on.")], model=wanted.pop("model", "")
         )
         asked = Wanted(step, until=wanted.pop("until", 200.0), **wanted)
-        accepted = cast(Accepted, AlwaysAccepted())
-        return answer, self.engines.generate(asked, answer, accepted)
+        row = AlwaysAccepted()
+        row.may_exist = accepted
+        return answer, self.engines.generate(asked, answer, cast(Accepted, row))
 
     async def answer(self, **wanted: Any) -> AnswerInProgress:
         answer, pieces = self.answering(**wanted)
@@ -112,6 +113,27 @@ async def test_but_not_past_the_deadline_however_long_it_wants_to_be_waited_for(
         world.caller.says(GPU.name, 0.99, Overloaded("full", retry_after_s=3600.0))
     with pytest.raises(DeadlineExceeded):
         await world.answer(until=101.0)
+
+
+async def test_what_was_accepted_takes_the_place_of_what_was_not_yet() -> None:
+    world = World("admission.max_waiting=1")
+    world.caller.says(GPU.name, "one", None)
+    running = [world.answering()[1]]
+    await anext(running[0])
+    for _ in range(3):
+        world.caller.says(GPU.name, "one", None)
+        running.append(world.answering()[1])
+        await anext(running[-1])
+    newcomer = asyncio.create_task(anext(world.answering()[1]))
+    await asyncio.sleep(0)
+    resumed = asyncio.create_task(anext(world.answering(accepted=True)[1]))
+    with pytest.raises(Overloaded):
+        await newcomer
+    world.caller.says(GPU.name, "two")
+    await running[0].aclose()
+    assert (await resumed).text == "two"
+    for one in running:
+        await one.aclose()
 
 
 async def test_an_answer_that_says_the_same_over_and_over_is_ended() -> None:
