@@ -34,7 +34,7 @@ from benchmarks.harness import (
     show_figures,
     show_table,
 )
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.messages.engine import ChatMessage, Sampling
 
 TOGETHER = (1, 8)

@@ -1,13 +1,14 @@
 """Settings: their one description, where they come from, and the run folder they name."""
 
 from configs.actor_settings import (
-    EngineSettings,
     MemorySettings,
     OrchestratorSettings,
     StorageSettings,
     ToolSettings,
 )
+from configs.answering import QuerySettings
 from configs.describe import SettingDescription, describe_settings
+from configs.engine_settings import EngineSettings
 from configs.fields import RESERVED_NAMES
 from configs.layers import SettingProblem
 from configs.load import load_settings
@@ -21,7 +22,6 @@ from configs.sections import (
     HealthSettings,
     LimitSettings,
     LogSettings,
-    QuerySettings,
     RestartSettings,
     RunSettings,
     SupervisorSettings,

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs.answering import QuerySettings
 from configs.checks import ActorView, check_actors, check_numbers, check_ports
 from configs.describe import default_tree
 from configs.fields import default_data_folder
@@ -34,13 +35,7 @@ from configs.layers import (
 )
 from configs.report import Reporter
 from configs.schema import Settings
-from configs.sections import (
-    HangSettings,
-    HealthSettings,
-    QuerySettings,
-    RestartSettings,
-    SupervisorSettings,
-)
+from configs.sections import HangSettings, HealthSettings, RestartSettings, SupervisorSettings
 from protocol.endpoints import xdg_run_folder
 from protocol.errors import InvalidSettings
 

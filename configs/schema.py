@@ -20,14 +20,20 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from configs.actor_settings import (
-    GPU_ELSEWHERE,
-    EngineSettings,
     MemorySettings,
     OrchestratorSettings,
     StorageSettings,
     ToolSettings,
 )
+from configs.answering import (
+    AdmissionSettings,
+    EngineBreakerSettings,
+    QueryBreakerSettings,
+    QuerySettings,
+    WatchdogSettings,
+)
 from configs.checks import ActorView, CrossProblem, check_actors, check_numbers, check_ports
+from configs.engine_settings import GPU_ELSEWHERE, EngineSettings
 from configs.fields import (
     RELOADS,
     ActorName,
@@ -37,22 +43,17 @@ from configs.fields import (
     wrong,
 )
 from configs.sections import (
-    AdmissionSettings,
     ChaosSettings,
     DataSettings,
     DeviceSettings,
-    EngineBreakerSettings,
     HangSettings,
     HealthSettings,
     LimitSettings,
     LogSettings,
-    QueryBreakerSettings,
-    QuerySettings,
     RemoteSettings,
     RestartSettings,
     RunSettings,
     SupervisorSettings,
-    WatchdogSettings,
 )
 
 ACTOR_SETTINGS: dict[str, type[BaseModel]] = {

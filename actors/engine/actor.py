@@ -15,7 +15,7 @@ from actors.engine.generation import Generation
 from actors.engine.misbehaving import Misbehaving
 from actors.engine.models import Model, Models
 from actors.kernel import Actor, Surroundings, handles
-from configs.actor_settings import GPU_ELSEWHERE, EngineSettings
+from configs.engine_settings import GPU_ELSEWHERE, EngineSettings
 from protocol.errors import Overloaded
 from protocol.messages.base import Empty
 from protocol.messages.engine import (

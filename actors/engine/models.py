@@ -22,7 +22,7 @@ from actors.engine.locating import DEFAULT_MODEL, locate
 from actors.engine.model_file import read_model
 from actors.engine.shelf import Shelf
 from actors.kernel import Actor
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import EngineFailed, NotFound, UnusableModel
 
 UNLOAD_S = 10.0
@@ -39,7 +39,19 @@ class Model:
     """What identifies it: the sha256 of its file, or what it is known by."""
     loaded: Loaded
     backend: Backend
-    load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One that was found, and what it is to be loaded with."""
+
+    name: str
+    backend: Backend
+    path: Path
+    id: str
+    options: EngineSettings
+    size_bytes: int = 0
+    """Of memory, about; 0 where nobody has to know."""
 
 
 class Models:
@@ -72,7 +84,7 @@ class Models:
     async def load_first(self) -> Model:
         """The first one. Raises what locating and loading raise."""
         async with self._one_at_a_time:
-            return await self._load(DEFAULT_MODEL)
+            return await self._load(await self._locate(DEFAULT_MODEL))
 
     async def acquire(self, name: str) -> Model:
         """A model, loaded if it is not yet, that stays until `release`. Raises `NotFound`,
@@ -103,68 +115,63 @@ class Models:
 
     async def _load_further(self, name: str) -> None:
         async with self._one_at_a_time:
-            await self._make_room(name)
+            place = await self._locate(name)
+            # Asked again after each: meanwhile somebody may use the next one.
+            while leaving := self._shelf.to_unload(
+                name, place.size_bytes, psutil.virtual_memory().available
+            ):
+                await self._unload(leaving[0])
             try:
-                await self._load(name)
+                await self._load(place)
             except EngineFailed as error:
                 # It says nothing of the engine, which is well with its other models.
                 raise UnusableModel(f"the model {name}: {error.message}", model=name) from None
 
-    async def _load(self, name: str) -> Model:
-        began = self._now()
+    async def _locate(self, name: str) -> Place:
+        """Raises `MissingHardware`, and what locating and reading a model's file raise."""
         backend = make_backend(self._options.backend)
         backend.check(self._options)
-        path, id_, options = await self._locate(backend, name)
+        where, options = self._places[name], self._options
+        if not backend.needs_model:
+            if name == DEFAULT_MODEL:
+                return Place(name, backend, Path(), backend.name, options)
+            # A server's own name for it.
+            options = options.model_copy(update={"remote_model": where})
+            return Place(name, backend, Path(), f"{backend.name}:{where}", options)
+        setting = "model" if name == DEFAULT_MODEL else f"models.{name}"
+        path, id_ = await locate(self._actor, where, setting)
+        size = 0
+        if self._options.models:
+            # Else there is nothing that it could make room for.
+            size = await asyncio.to_thread(self._size_of, path)
         if options.speculation == "draft" and options.draft_model is not None:
             draft, _ = await locate(self._actor, options.draft_model, "draft_model")
             options = options.model_copy(update={"draft_model": str(draft)})
+        return Place(name, backend, path, id_, options, size)
+
+    def _size_of(self, path: Path) -> int:
+        """In a thread: what it takes of the memory, about."""
+        return read_model(path).needed_bytes(self._options.context_tokens)
+
+    async def _load(self, place: Place) -> Model:
+        name, backend = place.name, place.backend
         self._actor.say(f"loading the model{'' if name == DEFAULT_MODEL else f' {name}'}")
         # Not one of the slots' threads: those pass the text on and are in a hurry.
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(
-                loader, _load_nicely, backend, path, id_, options, self._kept
+                loader, _load_nicely, backend, place.path, place.id, place.options, self._kept
             )
         finally:
             # Not waited for: one that is stopped over it must not stand still until it is loaded.
             loader.shutdown(wait=False)
-        now = self._now()
-        model = Model(name, id_, loaded, backend, (now - began) * 1000)
-        size = await asyncio.to_thread(self._size_of, path) if self._options.models else 0
-        self._models[name] = model
-        self._shelf.put(name, size, now)
+        model = self._models[name] = Model(name, place.id, loaded, backend)
+        self._shelf.put(name, place.size_bytes, self._now())
         self._set_alarm()
         self._changed()
         return model
 
-    async def _locate(self, backend: Backend, name: str) -> tuple[Path, str, EngineSettings]:
-        place = self._places[name]
-        if backend.needs_model:
-            setting = "model" if name == DEFAULT_MODEL else f"models.{name}"
-            return *(await locate(self._actor, place, setting)), self._options
-        if name == DEFAULT_MODEL:
-            return Path(), backend.name, self._options
-        # A server's own name for it.
-        options = self._options.model_copy(update={"remote_model": place})
-        return Path(), f"{backend.name}:{place}", options
-
-    def _size_of(self, path: Path) -> int:
-        """In a thread: what it takes of the memory, about."""
-        if not path.name:
-            return 0
-        return read_model(path).needed_bytes(self._options.context_tokens)
-
-    # --- making room ----------------------------------------------------------------------
-
-    async def _make_room(self, name: str) -> None:
-        backend = make_backend(self._options.backend)
-        size = 0
-        if backend.needs_model:
-            path, _ = await locate(self._actor, self._places[name], f"models.{name}")
-            size = await asyncio.to_thread(self._size_of, path)
-        # Asked again after each: meanwhile somebody may use the next one.
-        while leaving := self._shelf.to_unload(name, size, psutil.virtual_memory().available):
-            await self._unload(leaving[0])
+    # --- unloading ------------------------------------------------------------------------
 
     async def _unload(self, name: str) -> None:
         model = self._models.pop(name)

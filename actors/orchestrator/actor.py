@@ -10,33 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from actors.kernel import Actor, Surroundings, handles
 from actors.kernel.request import Request
 from actors.orchestrator.acceptance import Acceptance, Accepted
 from actors.orchestrator.answer import AnswerInProgress
-from actors.orchestrator.breaker import CircuitBreaker
+from actors.orchestrator.breaking import QueryBreaker
 from actors.orchestrator.experts import Manner, manner_of
 from actors.orchestrator.functions import CallFilter, Functions, as_said
 from actors.orchestrator.gathering import MEMORY, Gathered, Gatherer
 from actors.orchestrator.generating import Engines
 from actors.orchestrator.policies import breaker_policy
-from actors.orchestrator.promises import NO_MODEL, answer_without_model, without_gpu
+from actors.orchestrator.promises import NO_MODEL, answer_without_model, unwanted, without_gpu
 from actors.orchestrator.prompt import own_tools, question_of, said_before, with_system
 from actors.orchestrator.showing import breaker_status
 from actors.orchestrator.toolwork import ToolFits, Tools
-from actors.orchestrator.verdicts import Verdict, classify
 from actors.orchestrator.wanted import Wanted
 from configs.actor_settings import OrchestratorSettings
 from configs.profiles import in_force
 from protocol.errors import (
     ActorUnavailable,
-    CircuitOpen,
     InvalidRequest,
-    NoyauError,
-    WouldBeDegraded,
 )
 from protocol.lifecycle import Profile
 from protocol.messages.engine import ChatMessage, Generate, Tokens
@@ -82,7 +78,8 @@ class Orchestrator(Actor):
         self._settings = surroundings.incarnation.settings
         self._query = self._settings.query
         self._engines = Engines(self.caller, self.clock, self._settings, self.publish)
-        self._breaker = CircuitBreaker("query", breaker_policy(self._settings.query_breaker))
+        policy = breaker_policy(self._settings.query_breaker)
+        self._breaker = QueryBreaker(policy, self.clock, self.publish)
         self._gatherer = Gatherer(self.caller, self.clock, self._options)
         self._tools = Tools(self.caller, self._gatherer, self._engines)
         self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
@@ -120,41 +117,13 @@ class Orchestrator(Actor):
             message.id, request.context.correlation.hex(), now, self._query.max_continuations,
             message.begun,
         )  # fmt: skip
-        with self._permitted(message) as passed:
+        with self._breaker.permitted(accepted=message.begun is not None) as passed:
             async with self._acceptance.of(message, request) as accepted:
                 answering = self._answer(message, request, answer, accepted)
                 async with contextlib.aclosing(answering) as pieces:
                     async for piece in pieces:
                         passed()
                         yield piece
-
-    @contextlib.contextmanager
-    def _permitted(self, message: Query) -> Iterator[Callable[[], None]]:
-        """A permit of the breaker of queries, which learns how this one ends; yields what is to be
-        called when something of the answer is there. Raises `CircuitOpen`. What was accepted
-        already goes on."""
-        now, breaker = self.clock.now(), self._breaker
-        permit = breaker.acquire(now) if message.begun is None else breaker.force(now)
-        if permit is None:
-            raise CircuitOpen(
-                "queries failed too often lately, and are refused for a while; see `noyau status`",
-                retry_after_s=round(breaker.retry_after_s(now), 2),
-            )
-        verdict = Verdict.IGNORED
-        try:
-            yield lambda: breaker.passed(permit, self.clock.now())
-            verdict = Verdict.SUCCESS
-        except NoyauError as error:
-            verdict = classify(error)
-            raise
-        finally:
-            breaker.release(permit, verdict, self.clock.now())
-            for one in breaker.take_transitions():
-                self.publish(
-                    f"breaker.{one.after.value}",
-                    f"the circuit breaker of queries is {one.after.value}: {one.reason.value}",
-                    engine="", before=one.before.value, generation=one.generation,
-                )  # fmt: skip
 
     async def _answer(
         self, message: Query, request: Request, answer: AnswerInProgress, accepted: Accepted
@@ -197,12 +166,8 @@ class Orchestrator(Actor):
 
     def _check_degraded(self, making: Making) -> None:
         """Raises `WouldBeDegraded` where the query wants no answer that lacks something."""
-        missing = making.found.missing
-        if making.query.fail_if_degraded and missing:
-            raise WouldBeDegraded(
-                f"an answer that lacks something is not wanted: {'; '.join(missing)}",
-                missing=list(missing),
-            )
+        if making.query.fail_if_degraded and making.found.missing:
+            raise unwanted(making.found.missing)
 
     async def _ways(self, making: Making) -> AsyncGenerator[Text, None]:
         """The answer's pieces: by a tool that is surely meant, or else by an engine."""
@@ -296,7 +261,7 @@ class Orchestrator(Actor):
         queue, engines = self._engines.status()
         return RuntimeStatus(
             profile=self._profile(), queue=queue, engines=engines,
-            queries=breaker_status(self._breaker, self.clock.now()),
+            queries=breaker_status(self._breaker.breaker, self.clock.now()),
             experts=sorted(self._options.experts),
         )  # fmt: skip
 

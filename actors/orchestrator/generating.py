@@ -20,12 +20,14 @@ import structlog
 
 from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.answer import AnswerInProgress
+from actors.orchestrator.breaking import Publish
 from actors.orchestrator.choice import LOSSES, Losses, models_of
 from actors.orchestrator.fitting import Fitter
-from actors.orchestrator.listening import Listening, Publish
+from actors.orchestrator.listening import Listening
 from actors.orchestrator.picking import NotePassedOver, Picker
 from actors.orchestrator.poison import Quarantine, Stay
 from actors.orchestrator.policies import admission_policy, breaker_policy
+from actors.orchestrator.promises import unwanted
 from actors.orchestrator.repetition import Repetition
 from actors.orchestrator.runtime import Runtime
 from actors.orchestrator.showing import engine_status, queue_status
@@ -43,7 +45,6 @@ from protocol.errors import (
     InvalidRequest,
     NoyauError,
     Overloaded,
-    WouldBeDegraded,
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.engine import Generate, Generated, Tokens
@@ -128,15 +129,7 @@ class Engines:
                                 return
                 except LOSSES as loss:
                     stay.leave()
-                    self._lost(answer, engine, loss)
-                    lost.add(engine)
-                    if isinstance(loss, EngineCannotGoOn):
-                        # It never will; and where nobody else can, that is how the answer ends.
-                        lost.unable.add(engine.name)
-                        if not self._picker.others(lost):
-                            raise
-                    await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
-                    await self._count_death(accepted, loss, answer.length)
+                    await self._bear(loss, engine, lost, answer, accepted)
                 except Overloaded as full:
                     # Its slots are held for a moment by queries that nobody waits for any more.
                     left_s = wanted.until - self._clock.now()
@@ -153,6 +146,26 @@ class Engines:
             yield stay
         finally:
             stay.leave()
+
+    async def _bear(
+        self,
+        loss: NoyauError,
+        engine: DirectoryEntry,
+        lost: Losses,
+        answer: AnswerInProgress,
+        accepted: Accepted,
+    ) -> None:
+        """Note that this engine was lost, so that another can be asked. Raises the loss where none
+        will ever do better, and what `AnswerInProgress.lost` and `Accepted.died` raise."""
+        self._lost(answer, engine, loss)
+        lost.add(engine)
+        if isinstance(loss, EngineCannotGoOn):
+            # It never will; and where nobody else can, that is how the answer ends.
+            lost.unable.add(engine.name)
+            if not self._picker.others(lost):
+                raise loss
+        await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
+        await self._count_death(accepted, loss, answer.length)
 
     async def _count_death(self, accepted: Accepted, loss: NoyauError, emitted: int) -> None:
         """Have it counted when the engine's process died over the query. Raises what
@@ -203,9 +216,7 @@ class Engines:
             # The one that has it is lost, and the answer goes on all the same.
             lack = f"without the model {model}: {engine.name} has none by that name"
             if wanted.undegraded:
-                raise WouldBeDegraded(
-                    f"an answer that lacks something is not wanted: {lack}", missing=[lack]
-                )
+                raise unwanted([lack])
             if lack not in answer.missing:
                 answer.missing.append(lack)
             model = ""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
+from actors.orchestrator.breaking import Publish, tell_transitions
 from actors.orchestrator.garbage import GarbageFilter
 from actors.orchestrator.runtime import Runtime, Use
 from actors.orchestrator.watchdog import Vigil
@@ -24,8 +25,6 @@ from protocol.errors import ActorDied, EngineStalled, InternalError, NoyauError,
 from protocol.messages.engine import Generate, Generated, Tokens
 from protocol.messages.supervisor import DirectoryEntry, Stalled
 from protocol.pending import OutgoingStream
-
-Publish = Callable[..., None]
 
 OWN_PAUSE_S = 0.5
 """An alarm that comes so late says that this process stood still itself."""
@@ -66,7 +65,7 @@ class Listening:
             raise
         finally:
             self._runtime.give_up(use, self._clock.now())
-            self._tell_transitions(engine.name)
+            tell_transitions(self._runtime.engines[engine.name].breaker, self._publish)
 
     async def _watched(
         self, stream: OutgoingStream[Tokens, Generated], use: Use
@@ -103,24 +102,15 @@ class Listening:
 
     def _stalled(self, use: Use, vigil: Vigil, budget_s: float) -> EngineStalled:
         """Give it up, and have the supervisor look at it where it does nothing else either."""
-        reason = f"no sign for {budget_s:.1f} s in its {vigil.phase}"
         if use.permit.lease_until is not None:
             reason = f"it was to show within {budget_s:.1f} s that it works again, and did not"
-        else:
-            use.pace.forget(vigil.phase)
-        if use.permit.lease_until is None and vigil.is_alone(self._clock.now()):
+            return EngineStalled(f"{use.who} does not get on: {reason}", name=use.entry.name)
+        reason = f"no sign for {budget_s:.1f} s in its {vigil.phase}"
+        use.pace.forget(vigil.phase)
+        if vigil.is_alone(self._clock.now()):
             # A supervisor that cannot be told at this moment sees the engine's silence later.
             with contextlib.suppress(ActorDied, Overloaded):
                 self._caller.tell_supervisor(
                     Stalled(name=use.entry.name, epoch=use.entry.epoch, reason=reason)
                 )
         return EngineStalled(f"{use.who} does not get on: {reason}", name=use.entry.name)
-
-    def _tell_transitions(self, name: str) -> None:
-        """What became of its circuit breaker, to all who watch events."""
-        for one in self._runtime.engines[name].breaker.take_transitions():
-            self._publish(
-                f"breaker.{one.after.value}",
-                f"the circuit breaker of {name} is {one.after.value}: {one.reason.value}",
-                engine=name, before=one.before.value, generation=one.generation,
-            )  # fmt: skip

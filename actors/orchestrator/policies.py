@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.orchestrator.admission_terms import AdmissionPolicy, DropMode
 from actors.orchestrator.circuit import BreakerPolicy
-from configs.sections import AdmissionSettings, EngineBreakerSettings, QueryBreakerSettings
+from configs.answering import AdmissionSettings, EngineBreakerSettings, QueryBreakerSettings
 
 
 def breaker_policy(settings: EngineBreakerSettings | QueryBreakerSettings) -> BreakerPolicy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from protocol.errors import CircuitOpen
+from protocol.errors import CircuitOpen, WouldBeDegraded
 from protocol.lifecycle import ActorState, Health, Profile
 from protocol.messages.memory import Hit
 from protocol.messages.orchestrator import Answered
@@ -12,6 +12,14 @@ from protocol.messages.supervisor import DirectoryEntry
 
 CIRCUIT_OPEN = CircuitOpen.code
 NO_MODEL = "No language model runs here (device profile micro)"
+
+
+def unwanted(missing: Sequence[str]) -> WouldBeDegraded:
+    """The error for who wants no answer that lacks something."""
+    return WouldBeDegraded(
+        f"an answer that lacks something is not wanted: {'; '.join(missing)}",
+        missing=list(missing),
+    )
 
 
 def without_gpu(

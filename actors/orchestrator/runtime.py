@@ -17,7 +17,7 @@ from actors.orchestrator.choice import Candidate, models_of, those_at_hand
 from actors.orchestrator.circuit import BreakerPolicy, Permit
 from actors.orchestrator.verdicts import Verdict, classify
 from actors.orchestrator.watchdog import Pace
-from configs.sections import WatchdogSettings
+from configs.answering import WatchdogSettings
 from protocol.errors import NoyauError
 from protocol.messages.supervisor import DirectoryEntry
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from actors.orchestrator.admission import AdmissionQueue
@@ -21,10 +21,10 @@ from actors.orchestrator.admission_terms import (
     HardOpen,
     Ticket,
 )
+from actors.orchestrator.breaking import Publish
 from protocol.clock import Clock
 
 Turn = asyncio.Future[None]
-Publish = Callable[..., None]
 
 
 class Turns:

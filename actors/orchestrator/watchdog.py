@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from configs.sections import WatchdogSettings
+from configs.answering import WatchdogSettings
 from protocol.messages.engine import Stage, Tokens
 
 LEARNT_STEPS = 5

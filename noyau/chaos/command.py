@@ -224,9 +224,11 @@ async def _spoil(run_folder: RunFolder, step: Step, after_tokens: int, as_json: 
         known = {"fault": step.kind, "target": step.target, "answers": int(step.seconds)}
         print(json.dumps(known | {"after_tokens": after_tokens}, indent=2))
     else:
+        count = int(step.seconds)
+        answers = "answer" if count == 1 else f"{count} answers"
         typer.echo(
-            f"{step.kind} {step.target}: its next {int(step.seconds)} answers, from token "
-            f"{after_tokens} on. Ask something: noyau ask --explain …"
+            f"{step.kind} {step.target}: its next {answers}, from token {after_tokens} on. Ask "
+            "something: noyau ask --explain …"
         )
     return 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from actors.engine.backends import Outcome, Piece, Prefill, Task
 from actors.engine.backends.llama_cpp import LlamaCpp
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.messages.engine import ChatMessage, Sampling
 from tests.support.model import model_path
 

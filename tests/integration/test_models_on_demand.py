@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from noyau import Answer, Client, Query
+from protocol.errors import UnusableModel
 from protocol.messages.orchestrator import GetRuntime
 from tests.support.model import model_path
 from tests.support.system import System, connect, shared
@@ -78,7 +79,6 @@ async def test_a_model_leaves_when_its_time_is_over(system: System) -> None:
 
 async def test_a_model_whose_file_is_lost_is_told_and_harms_no_other(system: System) -> None:
     async with await connect(system) as client:
-        with pytest.raises(Exception, match=r"models\.lost.*No such file") as caught:
+        with pytest.raises(UnusableModel, match=r"models\.lost.*No such file"):
             await ask(client, model="lost")
-        assert getattr(caught.value, "code", "") == "unusable_model"
         assert (await ask(client)).text

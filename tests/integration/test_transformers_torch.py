@@ -26,7 +26,7 @@ from actors.engine.backends.transformers_torch.backend import Transformers
 from actors.engine.backends.transformers_torch.forward import Forward, is_out_of_memory
 from actors.engine.backends.transformers_torch.requests import Chosen, Want
 from actors.engine.backends.turns import chat_turns
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import EngineFailed, EngineGarbage, EngineOutOfMemory, MissingHardware
 from protocol.messages.engine import ChatMessage, Continuation, Format, Sampling
 from tests.support.model import model_path, shared_assets

@@ -119,7 +119,7 @@ async def _for_ever() -> None:
     """As a library that cannot be interrupted."""
     while True:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
 
 class FragileCounter(CountingEngine):

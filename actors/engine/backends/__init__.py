@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import InvalidRequest, InvalidSettings, MissingDependency
 from protocol.messages.engine import ChatMessage, Continuation, Format, Sampling, TokenLogprob
 

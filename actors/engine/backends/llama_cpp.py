@@ -23,7 +23,7 @@ from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, 
 from actors.engine.backends.prompts import PromptTurns
 from actors.engine.backends.turns import chat_turns
 from actors.engine.formats import rest_of_grammar
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import (
     EngineFailed,
     EngineGarbage,

@@ -26,7 +26,7 @@ from actors.engine.backends.openai.servers import (
     slot_context,
     version_of,
 )
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import (
     Cancelled,
     EngineFailed,

@@ -20,7 +20,7 @@ from typing import Literal
 from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, too_long
 from actors.engine.backends.example import example
 from actors.engine.backends.stops import StopStrings
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import InvalidRequest
 from protocol.messages.engine import Alternative, Format, TokenLogprob
 

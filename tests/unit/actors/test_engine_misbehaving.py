@@ -14,7 +14,7 @@ import pytest
 from actors.engine.backends import Outcome, Piece, Prefill, Task
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
 from actors.engine.misbehaving import GARBAGE, Misbehaving
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import EngineFailed, EngineGarbage, EngineOutOfMemory, NoyauError
 from protocol.messages.engine import ChatMessage, Continuation, Misbehaviour, Sampling
 from tests.support.scripts import ROOT

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.engine.backends import Piece, Prefill, Task
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
 from tests.support.unhurried import unhurried
 

@@ -14,7 +14,7 @@ import pytest
 from actors.engine.backends import Outcome, Piece, Prefill, Task
 from actors.engine.backends.openai.connection import is_loopback
 from actors.engine.backends.openai_http import OpenAIHttp
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import (
     EngineFailed,
     EngineGarbage,

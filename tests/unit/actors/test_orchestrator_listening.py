@@ -11,7 +11,7 @@ from actors.orchestrator.circuit import BreakerMetrics, BreakerPolicy, BreakerSt
 from actors.orchestrator.garbage import REPLACEMENT
 from actors.orchestrator.listening import Listening
 from actors.orchestrator.runtime import Runtime
-from configs.sections import WatchdogSettings
+from configs.answering import WatchdogSettings
 from protocol.clock import ManualClock
 from protocol.errors import (
     ActorDied,

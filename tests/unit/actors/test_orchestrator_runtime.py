@@ -10,7 +10,7 @@ from actors.orchestrator.admission_terms import Capacity, DropMode
 from actors.orchestrator.circuit import BreakerPolicy, BreakerState
 from actors.orchestrator.policies import admission_policy, breaker_policy
 from actors.orchestrator.runtime import Runtime
-from configs.sections import (
+from configs.answering import (
     AdmissionSettings,
     EngineBreakerSettings,
     QueryBreakerSettings,

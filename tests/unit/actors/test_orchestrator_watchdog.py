@@ -12,7 +12,7 @@ from actors.orchestrator.watchdog import (
     Phase,
     Vigil,
 )
-from configs.sections import WatchdogSettings
+from configs.answering import WatchdogSettings
 from protocol.messages.engine import Tokens
 from tests.support.engines import loading, reading, waiting
 

@@ -21,7 +21,7 @@ from actors.engine.backends.transformers_torch.reading import Pieces
 from actors.engine.backends.transformers_torch.requests import Chosen, End, Request
 from actors.engine.backends.transformers_torch.worker import Worker
 from actors.engine.backends.turns import chat_turns
-from configs.actor_settings import EngineSettings
+from configs.engine_settings import EngineSettings
 from protocol.errors import EngineFailed, EngineOutOfMemory, MissingHardware, NoyauError
 from protocol.messages.engine import Continuation
 

@@ -14,9 +14,10 @@ from actors.kernel import Surroundings
 from actors.memory import Memory
 from actors.memory.embedder import Embedder
 from actors.memory.vectors import ExactIndex, UsearchIndex
+from configs.answering import QuerySettings
 from configs.incarnation import Incarnation
 from configs.schema import Settings
-from configs.sections import DataSettings, QuerySettings
+from configs.sections import DataSettings
 from protocol.caller import Caller
 from protocol.clock import ManualClock
 from protocol.errors import (
