@@ -101,6 +101,11 @@ class Caller:
         """Messages that came for a conversation that was over."""
         return self._speaker.late
 
+    @property
+    def max_frame_bytes(self) -> int:
+        """Of what it sends, blobs included."""
+        return self._speaker.codec.max_frame_bytes
+
     def unanswered(self) -> dict[str, int]:
         """Conversations without an end in their time, by the epoch of whom they were with."""
         return {
@@ -304,6 +309,9 @@ class Caller:
                 if not (its_own and may_repeat) or self.clock.now() >= until:
                     raise
                 self._routes.pop(target, None)
+                if error.refused:
+                    # It ends, and the directory does not know yet.
+                    self.directory.suspect(connection.epoch, self.clock.now())
             await asyncio.sleep(RETRY.delay(attempt))
             attempt += 1
 

@@ -14,14 +14,22 @@ from protocol.clock import Clock
 from protocol.codec import Codec, salvage_id
 from protocol.context import CURRENT
 from protocol.envelope import NO_ID, NOTHING, Envelope, Kind, Priority, new_id
-from protocol.errors import ActorDied, DeadlineExceeded, NoyauError, Overloaded, ProtocolError
+from protocol.errors import (
+    ActorDied,
+    ActorUnavailable,
+    DeadlineExceeded,
+    NoyauError,
+    Overloaded,
+    ProtocolError,
+)
+from protocol.messages.actor import Farewell
 from protocol.messages.base import Event, Message
 from protocol.pending import Pending
 from protocol.ports import Link
 from protocol.timers import Timers
 
 # Plain numbers: packing an enum's member takes three times as long.
-_REQUEST, _NORMAL = Kind.REQUEST.value, Priority.NORMAL.value
+_REQUEST, _EVENT, _NORMAL = Kind.REQUEST.value, Kind.EVENT.value, Priority.NORMAL.value
 NOTE_AGAIN_S = 0.5
 """When a note that found a full queue is sent again, where the queue does not say when."""
 
@@ -58,6 +66,8 @@ class Connection:
         self.link: Link | None = None
         self.lost = False
         """Whether its loss was told already."""
+        self.farewell = False
+        """Whether the other side has ended in order, and reads nothing more."""
         self.unanswered = 0
         """Conversations that had no end in their time."""
         self._speaker = speaker
@@ -113,6 +123,8 @@ class Connection:
         link = self.link
         if link is None:
             raise ActorDied(f"there is no connection to {self.name}")
+        if self.farewell:
+            raise self._unread()
         link.send(frame)
         self._open[id_] = pending
         if until is not None:
@@ -157,7 +169,10 @@ class Connection:
             return
         pending = self._open.get(envelope.id)
         if pending is None:
-            me.late += 1
+            if envelope.operation == Farewell.operation and envelope.kind == _EVENT:
+                self._left()
+            else:
+                me.late += 1
             return
         try:
             over = pending.receive(envelope)
@@ -171,6 +186,20 @@ class Connection:
             pending.go_on()
 
     # --- the end --------------------------------------------------------------------------
+
+    def _left(self) -> None:
+        """The other side ended in order. What it left unanswered it did not read."""
+        self.farewell = True
+        conversations, self._open = self._open, {}
+        for pending in conversations.values():
+            self._speaker.timers.remove(pending.bucket, pending.id)
+            pending.fail(self._unread())
+
+    def _unread(self) -> ActorUnavailable:
+        error = ActorUnavailable(f"{self.name} has ended", name=self.name, refused=True)
+        # It is what the other side says.
+        error.remote = True
+        return error
 
     def _timed_out(self, pending: Pending) -> None:
         self.unanswered += 1

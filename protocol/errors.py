@@ -14,6 +14,7 @@
     │   ├── NotAllowed             the peer's role is too low for the operation
     │   ├── NotFound               no such actor, asset, conversation …
     │   ├── InvalidRequest         well-formed but impossible (a prompt too long …)
+    │   ├── QuotaExceeded          more than this owner may keep
     │   └── Poisoned               processes died over it again and again
     ├── Unavailable            nobody could do it now; a retry can help
     │   ├── NotRunning             no supervisor answers in the run folder
@@ -32,9 +33,11 @@
     │   ├── EngineGarbage          what it makes is no text, or its numbers are none (NaN)
     │   └── EngineCannotGoOn       it knows no way to go on with an answer that another began
     ├── ToolFailed             a tool raised, crashed, or went over one of its limits
-    ├── AssetError             a model file or other asset cannot be had
-    │   ├── AssetUnavailable       no source could deliver it
-    │   ├── AssetCorrupt           its bytes are not what the manifest promises
+    ├── AssetError             a model file, stored file or other asset cannot be had
+    │   ├── AssetUnavailable       no source could deliver it, or the disk did not do its part
+    │   │   └── OptionalAssetMissing   what asked for it goes on without it
+    │   ├── AssetCorrupt           its bytes are not what was promised
+    │   ├── Untrusted              signatures or versions do not hold: no update is taken
     │   └── DiskFull               no room to write it
     ├── SetupError             the program cannot start as it was told to
     │   ├── InvalidSettings        wrong settings, all of them at once
@@ -149,6 +152,13 @@ class InvalidRequest(RequestError):
     """Well-formed, but impossible as asked."""
 
     code = "invalid_request"
+
+
+class QuotaExceeded(RequestError):
+    """It would be more than its owner may keep. ``details``: ``owner``, ``what`` (bytes or files),
+    ``used``, ``reserved`` (of that, by open uploads), ``allowed``, ``needed``."""
+
+    code = "quota_exceeded"
 
 
 class Poisoned(RequestError):
@@ -291,26 +301,42 @@ class ToolFailed(NoyauError):
 
 
 class AssetError(NoyauError):
-    """A model file or other asset cannot be had."""
+    """A model file, stored file or other asset cannot be had."""
 
     code = "asset_error"
 
 
 class AssetUnavailable(AssetError):
-    """No source could deliver the asset."""
+    """No source could deliver the asset, or the disk did not do its part."""
 
     code = "asset_unavailable"
     retryable = True
 
 
+class OptionalAssetMissing(AssetUnavailable):
+    """An asset that its manifest calls optional cannot be had, for whatever reason: who asked goes
+    on without it, and says so. ``asset``: its name."""
+
+    code = "optional_asset_missing"
+    blames = False
+
+
 class AssetCorrupt(AssetError):
-    """The bytes that came are not what the manifest promises."""
+    """The bytes are not what was promised: by a manifest, or when the file was saved."""
 
     code = "asset_corrupt"
 
 
+class Untrusted(AssetError):
+    """Signatures, versions or dates do not hold: no update is taken, and what was trusted before
+    stays. ``details["reason"]``: ``signature``, ``version``, ``expired``, ``hash``, ``length`` or
+    ``malformed``."""
+
+    code = "untrusted"
+
+
 class DiskFull(AssetError):
-    """There is no room to write the asset."""
+    """There is no room to write it."""
 
     code = "disk_full"
 

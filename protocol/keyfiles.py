@@ -41,18 +41,47 @@ def client_key_path(name: str, environ: Mapping[str, str] | None = None) -> Path
     return client_keys_folder(environ) / f"{name}{SUFFIX}"
 
 
-def read_key_pair(path: Path) -> KeyPair:
-    """The key pair in a file. Raises `UnusableKey`, which says what to do."""
+def read_secret(path: Path, remedy: str) -> str:
+    """The text of a file with a secret. Raises `UnusableKey` where there is none, which ``remedy``
+    says how to get, and where it lies open to others."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
-        raise UnusableKey(f"there is no key at {path}: `noyau keys new` makes one") from None
+        raise UnusableKey(f"there is no key at {path}: {remedy}") from None
     except OSError as error:
         raise UnusableKey(f"the key {path} cannot be read: {error.strerror}") from None
     if mode & 0o077:
         raise UnusableKey(f"others can read the secret key {path}: chmod 600 {path}")
+    return text
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a new file, its owner's alone. Raises `UnusableKey` where there is one already: a key
+    that is lost cannot be had back."""
+    try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise UnusableKey(f"{path.parent} is no folder: keys need one of their own")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = _written(path, text)
+        try:
+            # Never over another one: a link, unlike a rename, refuses that.
+            os.link(temporary, path)
+        finally:
+            temporary.unlink()
+        # The folder may be new as well.
+        _sync(path.parent)
+        _sync(path.parent.parent)
+    except FileExistsError:
+        raise UnusableKey(f"there is a key at {path} already: name the new one otherwise") from None
+    except OSError as error:
+        raise UnusableKey(f"the key {path} cannot be written: {error.strerror}") from None
+
+
+def read_key_pair(path: Path) -> KeyPair:
+    """The key pair in a file. Raises `UnusableKey`, which says what to do."""
+    text = read_secret(path, "`noyau keys new` makes one")
     try:
         table = tomllib.loads(text)
         return KeyPair(parse_key(str(table["public"])), parse_key(str(table["secret"])))
@@ -66,24 +95,12 @@ def read_key_pair(path: Path) -> KeyPair:
 
 
 def write_key_pair(path: Path, pair: KeyPair) -> None:
-    """Write a new file. Raises `UnusableKey` where there is one already: a key that is lost cannot
-    be had back."""
+    """Write a new file. Raises `UnusableKey`, also where there is one already."""
     text = (
         "# A key of noyau's. Others may know the public one; the secret one stays here.\n"
         f'public = "{pair.public}"\nsecret = "{pair.secret}"\n'
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = _written(path, text)
-        try:
-            # Never over another one: a link, unlike a rename, refuses that.
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
-    except FileExistsError:
-        raise UnusableKey(f"there is a key at {path} already: name the new one otherwise") from None
-    except OSError as error:
-        raise UnusableKey(f"the key {path} cannot be written: {error.strerror}") from None
+    write_secret(path, text)
 
 
 def _written(path: Path, text: str) -> Path:
@@ -98,6 +115,14 @@ def _written(path: Path, text: str) -> Path:
         os.unlink(name)  # noqa: PTH108 - it is a plain name here
         raise
     return Path(name)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def server_key_pair(folder: Path, make: Callable[[], KeyPair]) -> KeyPair:
@@ -184,10 +209,6 @@ class AuthorizedKeys:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _written(self.path, dump_authorized(keys)).replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync(self.path.parent)
         except OSError as error:
             raise UnusableKey(f"{self.path} cannot be written: {error.strerror}") from None

@@ -45,6 +45,8 @@ class Handler:
     """Whether it wants the `Request` beside the message."""
     always: bool
     """Whether it also answers while the actor is not READY."""
+    keepable: bool
+    """Of a stream, whether it may be kept for a reader that comes back."""
 
 
 def handles(model: type[Operation], *, always: bool = False) -> Callable[[F], F]:
@@ -94,5 +96,5 @@ def _handler(
     takes_request = len(inspect.signature(function).parameters) > 2
     return Handler(
         model.operation, model, reader(model), model.role, shape, issubclass(model, Event),
-        getattr(owner, name), takes_request, always,
+        getattr(owner, name), takes_request, always, getattr(model, "keepable", False),
     )  # fmt: skip

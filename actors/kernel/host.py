@@ -48,6 +48,10 @@ EXIT_SETUP = 78
 START_RETRY = Backoff(first_s=2.0, factor=2.0, max_s=30.0)
 """How long an actor that could not start for a reason that may pass (no network) waits."""
 
+LATE_S, LATE_LOOKS = 0.02, 10
+"""Who ends in order has sent word of it, which is with all others within some milliseconds; that is
+how often it is looked, at most, whether somebody had not heard it yet."""
+
 log = structlog.get_logger("host")
 
 
@@ -138,10 +142,21 @@ class Host:
         patience = self._incarnation.settings.supervisor.drain_timeout_s * 0.8
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.idle.wait(), patience)
+        await self._refuse_the_late(server)
         await server.stop()
         await actor.on_stop()
         actor.state = ActorState.STOPPED
         return EXIT_OK
+
+    async def _refuse_the_late(self, server: Server) -> None:
+        """Wait until nothing comes any more from those who have not heard yet that this process
+        ends. Who is refused asks the next one; of a request that nobody read, its sender would not
+        know whether it was done."""
+        for _ in range(LATE_LOOKS):
+            refused = server.tally.rejected
+            await asyncio.sleep(LATE_S)
+            if server.tally.rejected == refused:
+                return
 
     async def _start(self, actor: Actor) -> int:
         """Bring the actor to READY; tries again while the reason may pass."""

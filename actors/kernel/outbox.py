@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from msgspec.structs import replace
 
+from actors.kernel.farewells import Farewells
 from actors.kernel.faults import Faults
 from actors.kernel.peers import Peers
 from actors.kernel.request import Request, Tally
@@ -43,12 +44,14 @@ class Outbox:
         codec: Codec,
         tally: Tally,
         peers: Peers,
+        farewells: Farewells,
         faults: Faults | None = None,
     ) -> None:
         self.listener: Listener | None = None
         self.remote: Listener | None = None
         """The one for other machines, where there is one."""
         self._peers = peers
+        self._farewells = farewells
         self._name = name
         self._epoch = epoch
         self._codec = codec
@@ -72,6 +75,7 @@ class Outbox:
         except Overloaded as error:
             # The peer asks faster than it reads answers; its own deadline tells it the rest.
             self._tally.rejected += 1
+            self._farewells.lacks(peer)
             log.warning("answer_not_sent", operation=operation, error=error.message)
 
     def error(self, peer: Peer, conversation: bytes, operation: str, error: NoyauError) -> None:
@@ -136,6 +140,8 @@ class Outbox:
             frame = self._codec.encode(_shortened(envelope))
         if self._faults is None or not self._faults.takes(listener, peer, kind, frame):
             listener.send(peer, frame)
+        else:
+            self._farewells.lacks(peer)
 
     def _listener(self, peer: Peer) -> Listener | None:
         return self.listener if type(peer) is bytes else self._remote(peer)

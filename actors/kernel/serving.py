@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from actors.kernel.farewells import Farewells
 from actors.kernel.faults import Faults
 from actors.kernel.handlers import Handler, Shape, handlers_of
 from actors.kernel.hooks import Hooks
@@ -42,7 +43,7 @@ from protocol.errors import (
 )
 from protocol.keyfiles import AuthorizedKeys
 from protocol.lifecycle import ActorState
-from protocol.messages.actor import Counters, Hello
+from protocol.messages.actor import Counters, Farewell, Hello
 from protocol.messages.base import Operation
 from protocol.ports import Listener, Peer, Remote
 from protocol.timers import Timers
@@ -56,7 +57,7 @@ MOST_LOGGED = 500
 
 # An enum's member is looked up anew, slowly, wherever it is named; these are for every frame. Plain
 # numbers where they go out: packing a member takes three times as long.
-_REQUEST, _REPLY = Kind.REQUEST.value, Kind.REPLY.value
+_REQUEST, _REPLY, _EVENT = Kind.REQUEST.value, Kind.REPLY.value, Kind.EVENT.value
 _READY = ActorState.READY
 _PLAIN, _STREAM = Shape.PLAIN, Shape.STREAM
 
@@ -94,7 +95,10 @@ class Server:
         self._clock = clock
         self._codec = codec or Codec()
         self._faults = faults
-        self._out = Outbox(name, epoch, self._codec, self.tally, self.peers, faults)
+        self._farewells = Farewells()
+        self._out = Outbox(
+            name, epoch, self._codec, self.tally, self.peers, self._farewells, faults
+        )
         self._hooks = hooks or []
         self._state = state
         self._max_open = max_open_per_peer
@@ -237,6 +241,7 @@ class Server:
                     request.credit.set()
 
     def _on_request(self, peer: Peer, envelope: Envelope) -> None:
+        self._farewells.asks(peer)
         handler = self._find(peer, envelope)
         if handler.shape is _STREAM:
             kept = self._streams.kept(peer, envelope)
@@ -261,7 +266,8 @@ class Server:
             self._answer_plainly(request, message)
         else:
             if handler.shape is _STREAM:
-                self._streams.began(request, envelope.idempotency_key)
+                token = envelope.idempotency_key if handler.keepable else ""
+                self._streams.began(request, token)
             self._begin(request, message)
 
     def _check_open(self, peer: Peer, conversation: bytes) -> None:
@@ -460,7 +466,8 @@ class Server:
         return len(requests)
 
     async def stop(self) -> None:
-        """End what is still open with `ActorUnavailable`, and answer nothing more."""
+        """End what is still open with `ActorUnavailable`, tell those who asked something that
+        nothing more is read, and answer nothing more."""
         requests = list(self._open.values())
         for request in requests:
             self._cancel(request, self._stopping())
@@ -468,6 +475,10 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._closed = True
         self._timers.close()
+        for peer in self._farewells.due:
+            # Whose key was revoked meanwhile is told nothing.
+            with contextlib.suppress(NotAllowed):
+                self._out.send(peer, NO_ID, _EVENT, Farewell.operation, None)
 
     # --- out ----------------------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ class Hello(Event, operation="actor.hello", role=Role.OBSERVE):
     secret: bytes = Field(repr=False)
 
 
+class Farewell(Event, operation="actor.farewell", role=Role.OBSERVE):
+    """The last message of a process that ends in order, to those who asked it something. What it
+    has not answered or refused by then, it has not read: that may be asked of the next one."""
+
+
 class Pong(Message):
     """The answer to a ping, and the payload back."""
 

@@ -150,6 +150,9 @@ class Stream(Operation, Generic[C, E]):
     needs_received: ClassVar[bool] = True
     """Whether `resume_from` needs what was received; else nobody keeps it, for a stream without an
     end."""
+    keepable: ClassVar[bool] = True
+    """Whether its receiver may keep it for a reader whose connection was cut, and the chunks that
+    it sent last with it; not where those are large."""
 
     @classmethod
     def chunk_type(cls) -> type[C]:

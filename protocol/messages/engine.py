@@ -98,8 +98,11 @@ class TokenLogprob(Message):
 class Stage(Message):
     """What an engine does before the first text: signs that it gets on."""
 
-    what: Literal["loading", "waiting", "reading"]
-    """Loading the model, waiting until others' prompts are read, reading the prompt."""
+    what: Literal["loading", "loaded", "waiting", "reading"]
+    """Loading the model, having it, waiting until others' prompts are read, reading the prompt."""
+    lack: str = ""
+    """Of a model that is loaded: what people should know, as it is not the one that was asked for,
+    or not all of it."""
     done: int = 0
     """Tokens of the prompt that have been read."""
     total: int = 0
@@ -202,3 +205,27 @@ class Generate(Stream[Tokens, Generated], operation="engine.generate", role=Role
     """One of those that the engine's settings name; empty is its first."""
     keep_alive_s: float | None = Field(default=None, ge=0, le=2_592_000, allow_inf_nan=False)
     """Seconds that the model stays loaded after this; None is what the settings say."""
+
+
+class TextVectors(Message):
+    """One vector of unit length for each text, in their order."""
+
+    vectors: list[bytes]
+    """Each ``dimension`` little-endian float32."""
+    dimension: int
+    model: str
+    """Identifies the model: vectors of different ones must not be compared."""
+    model_name: str
+    device: Literal["cpu", "gpu"]
+    backend: str
+    prompt_tokens: int
+    """Of all texts together."""
+
+
+class EmbedTexts(Ask[TextVectors], operation="engine.embed", role=Role.ASK):
+    """What do these texts mean, as vectors?"""
+
+    idempotent = True
+    texts: list[str] = Field(min_length=1, max_length=256)
+    model: str = ""
+    """One of those that the engine's settings name for it; empty is the first of them."""
