@@ -7,23 +7,29 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.storage.manifest import Asset
-from protocol.errors import AssetCorrupt, AssetUnavailable, MissingDependency
+from protocol.errors import (
+    AssetCorrupt,
+    AssetUnavailable,
+    MissingDependency,
+    NoyauError,
+    OptionalAssetMissing,
+)
 
 SourceError = AssetUnavailable | AssetCorrupt | MissingDependency
 SOURCE_ERRORS: Final = (AssetUnavailable, AssetCorrupt, MissingDependency)
 """What makes the store try the next source."""
 
 
-def check_delivery(asset: Asset, size: int, sha256: str) -> None:
-    """Pure: raise ``AssetCorrupt`` unless what was written is the asset."""
-    if size != asset.size:
-        raise AssetCorrupt(f"{asset.name} ended after {size} of {asset.size} bytes")
-    if sha256 != asset.sha256:
-        raise AssetCorrupt(
-            f"what came as {asset.name} has sha256 {sha256}, but the manifest says {asset.sha256}",
-            found_sha256=sha256,
-            expected_sha256=asset.sha256,
-        )
+def missing(asset: Asset, error: NoyauError, fallback: NoyauError | None = None) -> NoyauError:
+    """The error for an asset that could not be installed, and whose fallback, where it has one,
+    could not be either: of the same class for a required one."""
+    words = error.message
+    if fallback is not None:
+        words = f"{words} Nor can its fallback be used: {fallback.message}"
+    if asset.required:
+        return type(error)(words, **error.details)
+    words = f"{asset.name}, which is optional, cannot be had now: {words}"
+    return OptionalAssetMissing(words, **{**error.details, "asset": asset.name})
 
 
 def all_failed(asset: Asset, path: Path, failures: Sequence[SourceError]) -> SourceError:
@@ -39,6 +45,6 @@ def all_failed(asset: Asset, path: Path, failures: Sequence[SourceError]) -> Sou
     details: dict[str, Any] = {"path": str(path), "sha256": asset.sha256}
     for failure in failures:
         details |= failure.details
-    kinds = {type(failure) for failure in failures}
+    kinds = {kind for failure in failures for kind in SOURCE_ERRORS if isinstance(failure, kind)}
     kind = kinds.pop() if len(kinds) == 1 else AssetUnavailable
     return kind(f"{asset.name} could not be fetched: {causes.rstrip('.')}. {by_hand}", **details)

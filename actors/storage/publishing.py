@@ -1,6 +1,6 @@
 """How a file gets on disk so that nobody ever sees half of it, not even after a power cut.
 
-    exclusive temporary file ──► write, hash and count ──► fsync ──► rename ──► fsync the folder
+    temporary file ──► write, verify ──► fsync ──► rename ──► fsync the folder
 
 Also here, because they guard the same moments: the locks between processes, and the translation
 of what the operating system says of a disk into noyau's errors.
@@ -10,47 +10,34 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from actors.storage.sources import Cancelled as IsCancelled
-from protocol.errors import AssetCorrupt, AssetUnavailable, Cancelled, DiskFull
+from protocol.errors import AssetUnavailable, Cancelled, DiskFull
 
 LOCK_POLL_S: Final = 0.1
 """A waiting install looks this often whether it is its turn or cancelled: unnoticed by a user,
 and nothing to a CPU."""
 
 Pause = Callable[[float], None]
+MOST_OWN_BYTES: Final = 256 << 20
+"""Of a file that the store keeps for itself: the hashes of two million pieces."""
+PERMIT: Final = "Give the whole folder to the user that runs noyau, or run noyau as its user"
+"""What to do where the system permits too little."""
+_NONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
-class MeasuringWriter:
-    """A `Sink` over an open file that hashes what passes and refuses to exceed ``limit`` bytes."""
-
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self._file = file
-        self._limit = limit
-        self._hash = hashlib.sha256()
-        self.written = 0
-        """Bytes so far."""
-
-    def write(self, piece: bytes, /) -> int:
-        """Write all of ``piece``; raises ``AssetCorrupt`` past the limit, having written none."""
-        if self.written + len(piece) > self._limit:
-            raise AssetCorrupt(f"the source sent more than the {self._limit} bytes it should")
-        self._file.write(piece)
-        self._hash.update(piece)
-        self.written += len(piece)
-        return len(piece)
-
-    def sha256(self) -> str:
-        """Of everything so far, lower-case hex."""
-        return self._hash.hexdigest()
+def never() -> bool:
+    """A `Cancelled` for callers who will not cancel."""
+    return False
 
 
 def fsync_folder(folder: Path) -> None:
@@ -66,8 +53,26 @@ def make_folders(folder: Path) -> None:
     """Create ``folder`` and what it lies in, durably. Nothing happens where it exists."""
     if not folder.is_dir():
         make_folders(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(
+                errno.ENOTDIR,
+                "this is no folder, and one has to be here: move it away",
+                str(folder),
+            ) from error
         fsync_folder(folder.parent)
+
+
+def inside(folder: Path, path: Path) -> None:
+    """Raise ``AssetUnavailable`` where a link on the way leads ``path`` out of ``folder``."""
+    there = next(place for place in path.parents if place.exists())
+    if not there.resolve().is_relative_to(folder.resolve()):
+        raise AssetUnavailable(
+            f"{there} leads out of {folder} by a link; nothing is written there. Move the whole "
+            "folder instead (the setting data.folder)",
+            path=str(path),
+        )
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -78,6 +83,91 @@ def publish(staged: Path, final: Path) -> None:
     make_folders(final.parent)
     staged.replace(final)
     fsync_folder(final.parent)
+
+
+def publish_bytes(data: bytes, final: Path) -> None:
+    """Write a small file whole, durably, replacing what is there. Any number of writers: the last
+    one's stays. What a death leaves of it is a hidden file beside, which the next one removes."""
+    make_folders(final.parent)
+    clear_way(final)
+    with staging(final) as staged:
+        _write_durably(data, staged)
+        publish(staged, final)
+
+
+def publish_new_bytes(data: bytes, final: Path) -> None:
+    """The same, and never over another one. Raises ``FileExistsError`` where there is one."""
+    make_folders(final.parent)
+    with staging(final) as staged:
+        _write_durably(data, staged)
+        # A link, unlike a rename, replaces nothing.
+        os.link(staged, final)
+        fsync_folder(final.parent)
+
+
+@contextmanager
+def staging(final: Path) -> Iterator[Path]:
+    """A hidden name beside ``final``, this thread's own, for what is to be published there: gone
+    at the end, as are those that the dead have left. The folder must exist."""
+    _remove_parts_of_the_dead(final)
+    staged = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield staged
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _write_durably(data: bytes, path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_own(path: Path, most: int = MOST_OWN_BYTES) -> bytes | None:
+    """One of the small files that the store itself keeps; None where there is none.
+
+    What is no file, or is larger than ``most`` bytes, is none: somebody put it there, or the disk
+    did. Nothing of it is waited for, and `clear_way` makes room for the right one.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
+
+
+def clear_way(path: Path) -> None:
+    """Remove what lies at the path of one of the store's own files and is no file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            remove_tree(path)
+    except FileNotFoundError:
+        # A link to nowhere is in the way as well.
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in _NONE:
+            raise
+        remove_tree(path)
+
+
+def _remove_parts_of_the_dead(final: Path) -> None:
+    prefix = f".{final.name}."
+    for path in final.parent.iterdir():
+        if path.name.startswith(prefix) and path.name.endswith(".part"):
+            process = path.name.removeprefix(prefix).partition(".")[0]
+            if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+                path.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:
@@ -114,6 +204,7 @@ def hold_lock(path: Path, cancelled: IsCancelled, pause: Pause = time.sleep) -> 
     Raises ``Cancelled`` once ``cancelled()`` while waiting. It polls, because nothing but a signal
     could take a blocking flock back.
     """
+    make_folders(path.parent)
     while True:
         with try_lock(path) as mine:
             if mine:
@@ -136,8 +227,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
                 f"{free_bytes(folder) / 1e6:.1f} MB are free. Free some space and try again",
                 folder=str(folder),
             ) from error
+        forbidden = isinstance(error, PermissionError)
         raise AssetUnavailable(
-            f"the disk of {folder} did not do its part: {error}", folder=str(folder)
+            f"the disk of {folder} did not do its part: {error}"
+            + (f". {PERMIT}" if forbidden else ""),
+            folder=str(folder),
         ) from error
 
 

