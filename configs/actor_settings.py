@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from configs.fields import LocalPath, Section
+from configs.fields import ActorName, LocalPath, Section
+
+
+class FileQuotaSettings(Section):
+    """What one actor may keep as stored files, where that is not what all may."""
+
+    files_mib: float | None = Field(
+        None,
+        ge=0,
+        le=1_073_741_824,
+        description="MiB of its files together; 0: none. Unset: as for all.",
+    )
+    max_files: int | None = Field(
+        None, ge=0, le=10_000_000, description="Number of its files. Unset: as for all."
+    )
 
 
 class StorageSettings(Section):
@@ -14,8 +28,31 @@ class StorageSettings(Section):
 
     manifest: LocalPath | None = Field(
         None,
-        description="Path of a manifest file that names the assets, their sources and hashes. "
-        "Unset: the built-in one, which names a small default model.",
+        description="Path of a manifest file (JSON) that names the assets, their sources and "
+        "hashes. Unset: the built-in one, which names a small default model.",
+    )
+    repository: str | None = Field(
+        None,
+        pattern=r"^(https?|file)://\S+$",
+        description="Address of a publisher's folder, made by `noyau assets publish`, whose files "
+        "are used beside those of the manifest, and updated. Unset: no publisher is followed.",
+    )
+    repository_root: LocalPath | None = Field(
+        None,
+        description="Path of the publisher's root.json, which came by another way than the "
+        "repository: what it signs is trusted. Unset: nothing is.",
+    )
+    updates: Literal["by_hand", "check", "fetch"] = Field(
+        "check",
+        description="What is done by itself where a publisher is followed: nothing, telling of "
+        "updates, or fetching them so that `noyau assets update` has them at once. check: nobody's "
+        "line is taken for gigabytes unasked. Files in use change by that command alone.",
+    )
+    update_check_period_s: float = Field(
+        86_400,
+        ge=60,
+        le=31_536_000,
+        description="Seconds between two looks at the publisher's. 86400: a day.",
     )
     stall_timeout_s: float = Field(
         120,
@@ -24,6 +61,89 @@ class StorageSettings(Section):
         description="Seconds without a new byte after which a download counts as stalled and is "
         "tried again. 120: slow links pause for a minute and recover; there is no limit on the "
         "whole, however large the file.",
+    )
+    missing_retry_s: float = Field(
+        600,
+        ge=0.1,
+        le=86_400,
+        description="Seconds between two tries to get a file that an actor goes on without, or has "
+        "a fallback of; when it is there, that actor is started with it. 600: a network that is "
+        "back is used soon, and one that is away costs nothing.",
+    )
+    files_mib: float = Field(
+        1024,
+        ge=0,
+        le=1_073_741_824,
+        description="MiB that one actor may keep as stored files, what it is uploading counted in. "
+        "1024: months of what one machine tells of itself, and any disk that holds models has it.",
+    )
+    max_files: int = Field(
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Number of stored files that one actor may keep. 10000: their names are read "
+        "at each start, which takes a seventh of a second, and held in memory, which takes 6 MB.",
+    )
+    file_quotas: dict[ActorName, FileQuotaSettings] = Field(
+        default_factory=dict,
+        description="Other quotas of stored files by the actor's name, such as "
+        "{ job_worker = { files_mib = 10240 } }. Empty: the same for all.",
+    )
+    max_uploads: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Files that one actor may be saving at the same time; the next is refused with "
+        "`overloaded`. 16: more would only wait for the disk, and each keeps room reserved.",
+    )
+    upload_timeout_s: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="Seconds after which an upload that nobody goes on with is dropped; until then "
+        "it counts against the quota. 300: longer than its sender may be stopped or waited for.",
+    )
+    connections: int = Field(
+        4,
+        ge=1,
+        le=32,
+        description="Connections to one server for one file. 4: more gain little where the line is "
+        "the bound, and a server may mind.",
+    )
+    bandwidth_bytes_per_s: int | None = Field(
+        None,
+        ge=1024,
+        description="Bytes per second that all downloads together may take. Unset: as fast as they "
+        "come.",
+    )
+    private_redirects: bool = Field(
+        False,
+        description="Whether a server on the internet may send a download on to an address of a "
+        "private network. false: it could make this machine ask what it cannot reach itself.",
+    )
+    keep_wheels: bool = Field(
+        False,
+        description="Whether wheels that assets were taken from are kept: a repair needs no "
+        "network then. false: each takes as much of the disk again as what was in it.",
+    )
+    scrub_period_s: float = Field(
+        604_800,
+        ge=0,
+        le=31_536_000,
+        description="Seconds within which every asset is read once in the background, to find what "
+        "the disk has spoiled; 0: never. 604800: a week.",
+    )
+    scrub_bytes_per_s: int = Field(
+        50_000_000,
+        ge=1024,
+        description="Bytes per second at which that is done. 50000000: a twentieth of what a "
+        "common disk gives, and 10 GB in less than four minutes.",
+    )
+    prefetch: bool = Field(
+        True,
+        description="Whether files that were in use before are read ahead into memory after a "
+        "boot, while nothing else is done and half of the free memory is enough. true: the first "
+        "load waits less.",
     )
 
 

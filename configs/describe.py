@@ -18,7 +18,13 @@ from configs.schema import ACTOR_SETTINGS, ActorEntry, Settings
 from protocol.endpoints import xdg_run_folder
 
 # A setting's unit is the end of its name.
-UNITS = {"_s": "seconds", "_bytes": "bytes", "_mib": "MiB", "_tokens": "tokens"}
+UNITS = {
+    "_bytes_per_s": "bytes per second",
+    "_s": "seconds",
+    "_bytes": "bytes",
+    "_mib": "MiB",
+    "_tokens": "tokens",
+}
 
 _WORDS = {
     "Path": "path",

@@ -49,7 +49,11 @@ class EngineSettings(Section):
         "there, and each answer stays readable while it streams.",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of the engine. Unset: all cores."
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads of the engine. Unset: all cores, and each thread keeps to one of "
+        "them; with another number they go where there is room.",
     )
     batch_tokens: int = Field(
         64,
@@ -97,6 +101,12 @@ class EngineSettings(Section):
         description="Further models, by the name by which queries and experts ask for them: each "
         "an asset, the path of a GGUF file, or a server's name for it. They are loaded when they "
         "are asked for. Empty: one model is what most machines have room for.",
+    )
+    embedding_models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Models that turn texts into vectors, by the name by which they are asked for: "
+        "each an asset, the path of a GGUF file, or a server's name for it. They are loaded as "
+        "further models are, and answer no queries. Empty: memory has one of its own.",
     )
     max_loaded: int = Field(
         2,
@@ -175,6 +185,22 @@ class EngineSettings(Section):
         "is not there yet or still loads its model, before it fails and is tried again. 10: slow "
         "enough for the restarts not to count as a crash loop, so that it is tried for ever.",
     )
+
+    @model_validator(mode="after")
+    def _names_are_different(self) -> EngineSettings:
+        for further in (self.models, self.embedding_models):
+            if "default" in further:
+                raise wrong(
+                    "default is the name of the first model",
+                    "give the further one another name, or set model",
+                )
+        both = sorted(self.models.keys() & self.embedding_models.keys())
+        if both:
+            raise wrong(
+                f"{', '.join(both)}: in models and in embedding_models",
+                "give the one that embeds another name",
+            )
+        return self
 
     @model_validator(mode="after")
     def _knows_its_server(self) -> EngineSettings:

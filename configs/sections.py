@@ -44,6 +44,11 @@ class DataSettings(Section):
         return self.folder / "assets"
 
     @property
+    def files_folder(self) -> Path:
+        """Stored files, a folder for each actor that has some."""
+        return self.folder / "files"
+
+    @property
     def logs_folder(self) -> Path:
         """One log file for each process, and one for what it or a library prints."""
         return self.folder / "logs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -16,19 +17,23 @@ from actors.engine.misbehaving import Misbehaving
 from actors.engine.models import Model, Models
 from actors.kernel import Actor, Surroundings, handles
 from configs.engine_settings import GPU_ELSEWHERE, EngineSettings
-from protocol.errors import Overloaded
+from protocol.errors import InvalidRequest, Overloaded
 from protocol.messages.base import Empty
 from protocol.messages.engine import (
     CountTokens,
+    EmbedTexts,
     Generate,
     Generated,
     Misbehave,
     Stage,
+    TextVectors,
     TokenCounts,
     Tokens,
 )
 
 RETRY_AFTER_S = 0.05
+MOST_TO_EMBED = 64
+"""Requests that embed, or wait for that: of 256 texts each, more would wait for minutes."""
 LOADING_SIGN_S = 0.5
 """Between two signs of life while a model is loaded for a request."""
 SIMULATED = "simulated"
@@ -46,6 +51,8 @@ class Engine(Actor):
         self._courier = Courier(asyncio.get_running_loop())
         self._running: set[Generation] = set()
         self._slot_freed = asyncio.Event()
+        self._embedding = asyncio.Lock()
+        self._to_embed = 0
         self._misbehaving = Misbehaving()
         if self._options.backend == SIMULATED:
             self._misbehaving.order(
@@ -71,6 +78,9 @@ class Engine(Actor):
             "model_id": loaded[self._models.names[0]].id if self._models.names[0] in loaded else "",
             "model_ids": {name: model.id for name, model in loaded.items()},
             "models": self._models.names,
+            "embedding_models": list(self._options.embedding_models),
+            "lacks": {name: model.lack for name, model in loaded.items() if model.lack},
+            "missed_assets": sorted({name for model in loaded.values() for name in model.missed}),
             "device": first.backend.device,
             "backend": first.backend.name,
             "slots": self._options.slots,
@@ -104,6 +114,9 @@ class Engine(Actor):
                 if not acquiring.done():
                     yield Tokens(count=0, stage=Stage(what="loading"))
             model = acquiring.result()
+            if model.lack:
+                # Of one that was just loaded the directory does not say it yet.
+                yield Tokens(count=0, stage=Stage(what="loaded", lack=model.lack))
             generation.start(self._threads, model.backend)
             self._show_load()
             async for item in generation.items():
@@ -126,6 +139,49 @@ class Engine(Actor):
         finally:
             self._models.release(model)
         return TokenCounts(counts=counts)
+
+    @handles(EmbedTexts)
+    async def embed_texts(self, message: EmbedTexts) -> TextVectors:
+        """Embed in a thread beside the slots', one request after the other: more at once would not
+        be faster."""
+        for number, text in enumerate(message.texts):
+            if not text.strip():
+                raise InvalidRequest(f"text {number} is empty", text=number)
+        if self._to_embed >= MOST_TO_EMBED:
+            raise Overloaded(
+                f"{self._to_embed} requests wait for {self.name} to embed their texts",
+                retry_after_s=1.0,
+            )
+        self._to_embed += 1
+        try:
+            return await self._embedded(message)
+        finally:
+            self._to_embed -= 1
+
+    async def _embedded(self, message: EmbedTexts) -> TextVectors:
+        model = await self._models.acquire_to_embed(message.model)
+        cancelled = threading.Event()
+        try:
+            async with self._embedding:
+                embedding = asyncio.ensure_future(
+                    asyncio.to_thread(model.backend.embed, message.texts, cancelled)
+                )
+                try:
+                    found = await asyncio.shield(embedding)
+                except asyncio.CancelledError:
+                    # Whoever waits no longer lets go of the model when its thread has.
+                    cancelled.set()
+                    await asyncio.gather(embedding, return_exceptions=True)
+                    raise
+        finally:
+            self._models.release(model)
+        assert found is not None
+        self.progressed(found.tokens)
+        return TextVectors(
+            vectors=found.vectors, dimension=found.dimension, model=model.id,
+            model_name=model.loaded.name, device=model.backend.device, backend=model.backend.name,
+            prompt_tokens=found.tokens,
+        )  # fmt: skip
 
     async def _wait_for_slot(self) -> None:
         """Wait for slots that are about to be free; refuse when none is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from actors.engine.model_file import check_size
 from actors.kernel import Actor
@@ -17,10 +18,22 @@ FETCH_S = 24 * 3600.0
 DEFAULT_MODEL = "default"
 
 
-async def locate(actor: Actor, model: str, setting: str) -> tuple[Path, str]:
-    """The file of a model and what identifies it; ``setting``: the one that names it, such as
-    ``model``. The actor says what is being fetched. Raises `UnusableModel`, `EngineFailed`, and
-    what storage raises."""
+class Found(NamedTuple):
+    """Where a model's file is."""
+
+    path: Path
+    id: str
+    """What identifies it."""
+    lack: str = ""
+    """What people should know where it is not the model that was asked for."""
+    missed: str = ""
+    """The asset that was asked for, then."""
+
+
+async def locate(actor: Actor, model: str, setting: str, *, fetch: bool = True) -> Found:
+    """The file of a model; ``setting``: the one that names it, such as ``model``. The actor says
+    what is being fetched, unless it is not to be (``fetch``). Raises `UnusableModel`,
+    `EngineFailed`, and what storage raises."""
     if "/" in model or model.endswith(".gguf"):
         whose = f"actors.{actor.name}.settings.{setting}"
         return _own_file(Path(model).expanduser(), whose, "give the path of a GGUF file there")
@@ -33,7 +46,9 @@ async def locate(actor: Actor, model: str, setting: str) -> tuple[Path, str]:
                 "noyau models default",
             )  # fmt: skip
     actor.say("asking storage for the model")
-    stream = await actor.caller.stream("storage", Provide(asset=model), timeout_s=FETCH_S)
+    stream = await actor.caller.stream(
+        "storage", Provide(asset=model, fetch=fetch), timeout_s=FETCH_S
+    )
     async with stream:
         async for progress in stream:
             what = f"{progress.stage} {progress.asset}"
@@ -42,10 +57,14 @@ async def locate(actor: Actor, model: str, setting: str) -> tuple[Path, str]:
     located = stream.end
     if not isinstance(located, Located):
         raise EngineFailed("storage did not say where the model is")
-    return Path(located.path), located.sha256
+    lack = ""
+    if located.instead_of:
+        lack = f"without {located.instead_of}, which cannot be had now: {located.asset} answers"
+        actor.log.warning("fallback_model", lack=lack)
+    return Found(Path(located.path), located.sha256, lack, located.instead_of)
 
 
-def _own_file(path: Path, whose: str, remedy: str) -> tuple[Path, str]:
+def _own_file(path: Path, whose: str, remedy: str) -> Found:
     """A model file of the user's own. Identified by path, size and time: hashing many GB would
     delay every start, and its owner vouches for it."""
     try:
@@ -55,7 +74,7 @@ def _own_file(path: Path, whose: str, remedy: str) -> tuple[Path, str]:
             f"{whose}: {path}: {error.strerror}; {remedy}", path=str(path)
         ) from None
     check_size(path, this_machine().memory_bytes)
-    return path, model_id_of(path, stat)
+    return Found(path, model_id_of(path, stat))
 
 
 def model_id_of(path: Path, stat: os.stat_result) -> str:

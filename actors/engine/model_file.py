@@ -35,6 +35,8 @@ class ModelFile:
     cache_bytes_per_token: int
     """Keys and values of one token in all layers; 0 when it does not say."""
     has_chat_template: bool
+    pools: bool
+    """Whether it says how the vectors of a text's tokens become one: models that embed do."""
 
     def needed_bytes(self, context_tokens: int) -> int:
         """Memory to run it with so many tokens of context in all slots: weights, keys and values,
@@ -143,6 +145,7 @@ def _described(path: Path, fields: _Fields) -> ModelFile:
         trained_context_tokens=fields.number(f"{kind}.context_length"),
         cache_bytes_per_token=_cache_bytes_per_token(kind, fields),
         has_chat_template=bool(fields.text("tokenizer.chat_template").strip()),
+        pools=fields.number(f"{kind}.pooling_type") > 0,
     )
 
 

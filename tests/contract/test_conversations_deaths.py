@@ -12,22 +12,25 @@ import pytest
 from actors.kernel import serving
 from protocol.codec import Codec
 from protocol.conversation import INITIAL_CREDIT
-from protocol.envelope import NOTHING, Envelope, Kind, new_id
+from protocol.envelope import NO_ID, NOTHING, Envelope, Kind, new_id
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
     NotFound,
     OutcomeUnknown,
+    Overloaded,
     Poisoned,
 )
 from protocol.lifecycle import ActorState
-from protocol.messages.actor import Ping
+from protocol.messages.actor import Farewell, Ping
+from protocol.ports import Peer
 from tests.support.messages import Count, Launch, Look, Said, Say
 from tests.support.network import ACTOR, Network, Node, knows
 from tests.support.owners import (
     Counter,
     Echo,
     Held,
+    Script,
     read_until_it_breaks,
     soon,
     start,
@@ -341,3 +344,68 @@ async def test_what_acts_outside_is_asked_again_where_nothing_of_it_was_begun(
         network.start(owner, state=lambda: states.pop(0) if len(states) > 1 else states[0])
         caller = await network.caller()
         assert (await soon(caller.ask(ACTOR, Launch()))).text == "launched"
+
+
+# --- a farewell --------------------------------------------------------------------------------
+
+
+async def test_what_acts_outside_and_crosses_with_a_farewell_is_asked_of_the_next_one(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        leaving = Script(network)
+        caller = await network.caller()
+        asking = start(caller.ask(ACTOR, Launch()))
+        peer, _ = await soon(leaving.requests.get())
+        farewell = Envelope(NO_ID, Kind.EVENT, Farewell.operation)
+        leaving.listener.send(peer, Codec().encode(farewell))
+        following = Held()
+        following.let_go.set()
+        network.start(following, epoch="2")
+        assert (await soon(asking)).text == "launched"
+        assert caller.late == 0
+
+
+async def test_who_ends_in_order_says_farewell_to_those_who_asked_it_something(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        leaving, following = Held(), Held()
+        node = network.start(leaving, epoch="1")
+        caller = await network.caller()
+        await soon(caller.ask(ACTOR, Ping()))
+        await node.server.stop()
+        asking = start(caller.ask(ACTOR, Launch()))
+        following.let_go.set()
+        network.start(following, epoch="2")
+        assert (await soon(asking)).text == "launched"
+        assert leaving.requests == []
+
+
+async def test_whoever_lost_an_answer_by_a_full_queue_is_told_no_farewell(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the request that was done for one that nobody read."""
+    async with Network(wiring) as network:
+        node = network.start(Echo())
+        losing, other = network.wire(node), network.wire(node)
+        for wire in (losing, other):
+            wire.send(REQUEST, Ping.operation, Ping())
+            assert (await wire.next()).kind == REPLY
+        send, full = node.listener.send, [True]
+
+        def once_full(peer: Peer, frame: bytes) -> None:
+            if full and Codec().decode(frame).kind == REPLY:
+                full.pop()
+                raise Overloaded("its queue is full")
+            send(peer, frame)
+
+        monkeypatch.setattr(node.listener, "send", once_full)
+        losing.send(REQUEST, Ping.operation, Ping())
+        # What it asks next is answered: it is there, and reads.
+        assert [one.kind for one in await losing.before()] == []
+        await node.server.stop()
+        assert (await other.next()).operation == Farewell.operation
+        node.listener.close()
+        await soon(losing.lost.wait())
+        assert losing.waiting == 0

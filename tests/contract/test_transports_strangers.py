@@ -53,8 +53,11 @@ async def main(port, files):
     remote = transport.listen(f"tcp://127.0.0.1:{port}", lambda peer, frame: None)
     local = transport.listen(f"ipc://{tempfile.mkdtemp(dir='/tmp')}/x", lambda peer, frame: (
         local.send(peer, frame)))
+    # From here on the loop is free: what it waits with is there before anybody is told to come.
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, over.set)
     print("listening", local.endpoint, flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await over.wait()
     transport.close()
 
 asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -93,6 +93,27 @@ class Loaded:
     """For each slot."""
 
 
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What texts mean."""
+
+    vectors: list[bytes]
+    """One of unit length for each text, as little-endian float32."""
+    dimension: int
+    tokens: int
+    """Of all texts together."""
+
+
+BATCH_TEXTS = 16
+"""Texts embedded in one call of a library, between two looks whether anybody waits for them."""
+
+
+def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many as are embedded in one call."""
+    for begin in range(0, len(texts), BATCH_TEXTS):
+        yield texts[begin : begin + BATCH_TEXTS]
+
+
 Emit = Callable[[Prefill | Piece], None]
 
 
@@ -112,14 +133,22 @@ class Backend(Protocol):
         ...
 
     def load(
-        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+        self,
+        path: Path,
+        model: str,
+        options: EngineSettings,
+        kept: Path | None = None,
+        *,
+        embeds: bool = False,
     ) -> Loaded:
         """Load the model file; blocks. ``model`` identifies it (its sha256): token ids of a
         continuation are used only when they belong to the same one. ``kept`` is a folder for what
         a backend makes of the file and wants to find again, under names of its own; it need not
-        exist, and without one nothing is kept. Called once.
+        exist, and without one nothing is kept. ``embeds``: it is loaded for `embed`, else for
+        `generate`. Called once.
 
-        Raises `EngineFailed` when the file cannot be loaded, `EngineOutOfMemory` where that is why.
+        Raises `EngineFailed` when the file cannot be loaded, `EngineOutOfMemory` where that is why,
+        and `UnusableModel` for a model that is to embed where the backend does not.
         """
         ...
 
@@ -147,6 +176,17 @@ class Backend(Protocol):
         """
         ...
 
+    def embed(self, texts: Sequence[str], cancelled: threading.Event) -> Vectors | None:
+        """What the texts mean, of which none is empty; blocks. Returns None when cancelled, at the
+        latest after one batch of texts. Called only where it was loaded for that, by one thread at
+        a time.
+
+        Raises `InvalidRequest` for a text that is too long (as `generate` does, and ``text`` is its
+        number from 0), `EngineFailed`, `EngineOutOfMemory`, and `EngineGarbage` when its numbers
+        are none.
+        """
+        ...
+
 
 def make_backend(name: str) -> Backend:
     """The backend of this name. Raises `InvalidSettings` or `MissingDependency`."""
@@ -163,6 +203,15 @@ def make_backend(name: str) -> Backend:
             f'the engine backend {name} needs {error.name}: pip install "noyau[{place.extra}]"'
         ) from None
     return cast(Backend, getattr(module, class_name)())
+
+
+def text_too_long(text: int, tokens: int, context_tokens: int) -> InvalidRequest:
+    """The error of a text to embed that does not fit; ``text``: its number from 0."""
+    return InvalidRequest(
+        f"text {text} has {tokens} tokens, the model embeds at most {context_tokens} at once: "
+        "cut it into parts",
+        text=text, prompt_tokens=tokens, context_tokens=context_tokens,
+    )  # fmt: skip
 
 
 def too_long(prompt_tokens: int, context_tokens: int) -> InvalidRequest:

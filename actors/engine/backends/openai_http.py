@@ -8,13 +8,14 @@ itself. How an answer is gone on with, no standard says: it is done with servers
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from actors.engine.backends import Emit, Loaded, Outcome, Task, too_long
+from actors.engine.backends import Emit, Loaded, Outcome, Task, Vectors, batches, too_long
 from actors.engine.backends.openai.chunks import ChunkReader
 from actors.engine.backends.openai.connection import Answer, Connection, Wanted, wanted_always
 from actors.engine.backends.openai.errors import Place, refusal
@@ -26,6 +27,7 @@ from actors.engine.backends.openai.servers import (
     slot_context,
     version_of,
 )
+from actors.kernel.vectors import FLOAT_BYTES, packed, rows_of, tokens_of
 from configs.engine_settings import EngineSettings
 from protocol.errors import (
     Cancelled,
@@ -60,7 +62,13 @@ class OpenAIHttp:
         """See `Backend.check`: this machine needs no device."""
 
     def load(
-        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+        self,
+        path: Path,
+        model: str,
+        options: EngineSettings,
+        kept: Path | None = None,
+        *,
+        embeds: bool = False,
     ) -> Loaded:
         """See `Backend.load`: find out what the server is. ``path`` is not looked at.
 
@@ -101,6 +109,30 @@ class OpenAIHttp:
             return self._generate(task, emit)
         except Cancelled:
             return None
+
+    def embed(self, texts: Sequence[str], cancelled: threading.Event) -> Vectors | None:
+        """See `Backend.embed`: the server's ``/embeddings``. Of a text that is too long it says so
+        itself, each in its own words."""
+        vectors: list[bytes] = []
+        tokens = 0
+        try:
+            for batch in batches(texts):
+                told = self._embeddings(batch, lambda: not cancelled.is_set())
+                vectors += packed(rows_of(told, len(batch)))
+                tokens += tokens_of(told)
+        except Cancelled:
+            return None
+        return Vectors(vectors, len(vectors[0]) // FLOAT_BYTES, tokens)
+
+    def _embeddings(self, texts: Sequence[str], wanted: Wanted) -> Any:
+        assert self._connection is not None
+        if not wanted():
+            raise Cancelled("nobody waits for it any more")
+        request = {"model": self._server.model, "input": list(texts), "encoding_format": "float"}
+        answer = self._connection.open(f"{self._place.url}/embeddings", request, wanted)
+        if answer.status != 200:
+            raise self._refusal(answer, wanted)
+        return _json(answer, wanted)
 
     # --- generating -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -17,9 +18,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from actors.engine.backends import Emit, Loaded, Outcome, Piece, Prefill, Task, too_long
+from actors.engine.backends import (
+    Emit,
+    Loaded,
+    Outcome,
+    Piece,
+    Prefill,
+    Task,
+    Vectors,
+    text_too_long,
+    too_long,
+)
 from actors.engine.backends.example import example
 from actors.engine.backends.stops import StopStrings
+from actors.kernel.vectors import packed
 from configs.engine_settings import EngineSettings
 from protocol.errors import InvalidRequest
 from protocol.messages.engine import Alternative, Format, TokenLogprob
@@ -40,6 +52,8 @@ ENDS_AFTER_TOKENS = 1000
 """An answer without another limit is about this long."""
 PREFILL_SPEEDUP = 10
 """Reading a prompt is so many times faster than writing: a model's usual order of magnitude."""
+DIMENSION = 64
+"""Of its vectors."""
 LIKELY = 0.5
 """How likely each of its tokens is; the other half belongs to the next word of the list."""
 
@@ -81,7 +95,13 @@ class Simulated:
         """See `Backend.check`: it needs nothing."""
 
     def load(
-        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+        self,
+        path: Path,
+        model: str,
+        options: EngineSettings,
+        kept: Path | None = None,
+        *,
+        embeds: bool = False,
     ) -> Loaded:
         """See `Backend.load`; there is nothing to load."""
         self.device = options.device
@@ -99,6 +119,21 @@ class Simulated:
     def count(self, texts: Sequence[str]) -> list[int]:
         """See `Backend.count`."""
         return [len(tokenize(text)) for text in texts]
+
+    def embed(self, texts: Sequence[str], cancelled: threading.Event) -> Vectors | None:
+        """See `Backend.embed`: by the words of each text, so that texts that share some are near
+        each other."""
+        if cancelled.is_set():
+            return None
+        ids = [tokenize(text) for text in texts]
+        for number, one in enumerate(ids):
+            if len(one) > self._context_tokens:
+                raise text_too_long(number, len(one), self._context_tokens)
+        rows = [
+            [float(sum(token % DIMENSION == place for token in one)) for place in range(DIMENSION)]
+            for one in ids
+        ]
+        return Vectors(packed(rows), DIMENSION, sum(len(one) for one in ids))
 
     # --- generating -----------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ _NO_MEMORY = ("outofmemory", "failedtoallocate", "cudamalloc", "bad_alloc")
 _CONTEXT = (
     re.compile(r"context (?:length|size|window) (?:is |of |\()(\d+)"),
     re.compile(r"maximum input length (?:is |of )(\d+)"),
+    re.compile(r"current batch size: (\d+)"),
 )
 _PROMPT = (
     # Such as "(4900 in the messages, 100 in the completion)".
@@ -80,7 +81,8 @@ def refusal(
         return EngineFailed(f"{said}; {remedy}")
     if status in (429, 503):
         return Overloaded(said, retry_after_s=_seconds(retry_after, now))
-    if status in (400, 413, 422):
+    # llama-server refuses a text that it cannot embed in one step with a 500.
+    if status in (400, 413, 422) or (status == 500 and _sizes(error) is not None):
         return _refused(error, said)
     return failed(said)
 

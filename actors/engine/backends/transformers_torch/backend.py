@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import structlog
 import torch
 
-from actors.engine.backends import Emit, Loaded, Outcome, Prefill, Task, too_long
+from actors.engine.backends import Emit, Loaded, Outcome, Prefill, Task, Vectors, too_long
 from actors.engine.backends.transformers_torch import loading
 from actors.engine.backends.transformers_torch.choosing import Draws
 from actors.engine.backends.transformers_torch.forward import Forward, is_out_of_memory
@@ -22,8 +24,21 @@ from actors.engine.backends.transformers_torch.requests import Chosen, End, Requ
 from actors.engine.backends.transformers_torch.worker import Worker
 from actors.engine.backends.turns import chat_turns
 from configs.engine_settings import EngineSettings
-from protocol.errors import EngineFailed, EngineOutOfMemory, MissingHardware, NoyauError
+from protocol.errors import (
+    EngineFailed,
+    EngineOutOfMemory,
+    MissingHardware,
+    NoyauError,
+    UnusableModel,
+)
 from protocol.messages.engine import Continuation
+
+EMBEDS_NOTHING = (
+    "the engine backend transformers embeds no texts; have an engine with llama_cpp or openai_http "
+    "do that"
+)
+
+log = structlog.get_logger("engine")
 
 
 class Transformers:
@@ -52,9 +67,17 @@ class Transformers:
             )
 
     def load(
-        self, path: Path, model: str, options: EngineSettings, kept: Path | None = None
+        self,
+        path: Path,
+        model: str,
+        options: EngineSettings,
+        kept: Path | None = None,
+        *,
+        embeds: bool = False,
     ) -> Loaded:
         """See `Backend.load`."""
+        if embeds:
+            raise UnusableModel(f"{path}: {EMBEDS_NOTHING}", path=str(path))
         self.device = options.device
         threads = options.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(threads)
@@ -64,7 +87,7 @@ class Transformers:
             kind = EngineOutOfMemory if is_out_of_memory(error) else EngineFailed
             raise kind(f"{path} cannot be loaded: {error}", path=str(path)) from None
         self._model = model
-        self._worker = Worker(self.forward, options.slots, options.batch_tokens)
+        self._worker = Worker(self.forward, options.slots, options.batch_tokens, _end_process)
         self._thread = threading.Thread(
             target=_compute, args=(self._worker, threads), name="compute", daemon=True
         )
@@ -93,6 +116,10 @@ class Transformers:
     def count(self, texts: Sequence[str]) -> list[int]:
         """See `Backend.count`."""
         return [len(self.tokens.plain(text)) for text in texts]
+
+    def embed(self, texts: Sequence[str], cancelled: threading.Event) -> Vectors | None:
+        """See `Backend.embed`, which it is never loaded for. Raises `UnusableModel`."""
+        raise UnusableModel(EMBEDS_NOTHING)
 
     def _begun(self, begun: Continuation | None) -> list[int]:
         if begun is None or not begun.text:
@@ -162,6 +189,13 @@ def _outcome(request: Request, reason: Literal["stop", "length"], made: int) -> 
         reason, len(request.prompt), made,
         (read_at - request.placed_at) * 1000, (time.monotonic() - read_at) * 1000,
     )  # fmt: skip
+
+
+def _end_process(error: Exception) -> None:
+    """At once: nothing can be finished, and who was answered is to know that a process died over
+    it. The next incarnation has the device anew."""
+    log.error("device_broken", error=f"{error!r:.300}")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _compute(worker: Worker, threads: int) -> None:

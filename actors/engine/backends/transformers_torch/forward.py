@@ -23,7 +23,14 @@ from protocol.messages.engine import Alternative, TokenLogprob
 FULL, SLIDING = "full_attention", "sliding_attention"
 """The kinds of layers that keys and values in rows serve, as transformers calls them."""
 NO_NUMBERS = "the model computes with numbers that are none (NaN or infinite)"
-_NO_MEMORY = ("out of memory", "can't allocate memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_BROKEN = (
+    "device-side assert", "illegal memory access", "misaligned address", "illegal instruction",
+    "unspecified launch failure", "launch timed out", "hardware stack error",
+    "shared address space", "invalid program counter", "uncorrectable ECC error",
+)  # fmt: skip
+"""In cudaGetErrorString's words: the errors of which the CUDA Runtime API says that they leave the
+process in an inconsistent state, and that it must be ended to go on."""
 
 
 class Forward:
@@ -107,6 +114,10 @@ class Forward:
         """See `Steps.is_out_of_memory`."""
         return is_out_of_memory(error)
 
+    def is_broken(self, error: Exception) -> bool:
+        """See `Steps.is_broken`."""
+        return is_broken(error)
+
     # --- choosing -------------------------------------------------------------------------
 
     def choose(self, logits: Any, wants: Sequence[Want]) -> list[Chosen | NoyauError]:
@@ -163,6 +174,12 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
     )
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the device computes nothing more for this process: after such an error CUDA answers
+    every call with it, and only another process can use the device."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BROKEN)
 
 
 def _attention(config: Any) -> tuple[int | None, bool]:

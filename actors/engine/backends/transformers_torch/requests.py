@@ -66,6 +66,10 @@ class Steps(Protocol):
         """Whether that is what went wrong."""
         ...
 
+    def is_broken(self, error: Exception) -> bool:
+        """Whether the device computes nothing more for this process after that."""
+        ...
+
 
 class Guiding(Protocol):
     """Keeps an answer to its format."""

@@ -22,13 +22,18 @@ NO_MEMORY = (
     "the device has no memory left for this answer; fewer slots, less context or smaller batches "
     "(slots, context_tokens, batch_tokens in the engine's settings) need less"
 )
+BROKEN = "the device computes nothing more for this process"
 
 
 class Worker:
     """See the module. `add` and `stop` may be called from any thread, the rest is its own."""
 
-    def __init__(self, steps: Steps, rows: int, chunk_tokens: int) -> None:
+    def __init__(
+        self, steps: Steps, rows: int, chunk_tokens: int, on_broken: Callable[[Exception], None]
+    ) -> None:
+        """``on_broken``: the device computes nothing more for this process, which is to end."""
         self._steps = steps
+        self._on_broken = on_broken
         self._chunk = chunk_tokens
         self._batch: Batch[Request] = Batch(rows)
         self._changed = threading.Condition()
@@ -101,6 +106,10 @@ class Worker:
                 self._over(concerned[-1], EngineOutOfMemory(NO_MEMORY))
                 error.__traceback__ = None  # its frames hold on to what was computed
                 self._steps.release()
+                return
+            if self._steps.is_broken(error):
+                self._on_broken(error)
+                self._end_all(EngineFailed(f"{BROKEN}: {error!r:.300}"))
                 return
             ours = error if isinstance(error, NoyauError) else None
             for request in concerned:
