@@ -95,6 +95,7 @@ class Memory(Actor):
         sources = await ask_storage(
             self.caller, options.weights, options.vocabulary, self._show_fetching
         )
+        self.info |= {"missed_assets": list(sources.missed)}
         self._preparation.fetching("")
         self.say("loading the embedding model")
         return await self._threads.run(
@@ -130,8 +131,9 @@ class Memory(Actor):
     async def recall(self, message: Recall) -> Recalled:
         """The memories nearest to the query."""
         self._check(message.query, "the query")
-        if self._preparation.ready and not await self._in_database(self._store.count_memories):
-            # The usual case of whoever only talks: nothing to find, so nothing to compute.
+        if not await self._in_database(self._store.count_memories):
+            # The usual case of whoever only talks: nothing to find, so nothing to compute, nor a
+            # model to wait for.
             return Recalled(hits=[])
         ready = await self._preparation.wait()
         (vector,) = await ready.batcher.embed([message.query])

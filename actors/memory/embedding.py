@@ -6,17 +6,16 @@ would silently make vectors that mean nothing.
 
 from __future__ import annotations
 
-import array
 import http.client
 import json
-import math
 import secrets
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from actors.kernel.cores import spread_threads
+from actors.kernel.vectors import packed, read_vector, rows_of
 from actors.memory.reference import DIMENSION, MIN_COSINE, SENTENCE, cosine_to_reference
 from protocol.errors import EngineFailed, MissingDependency
 
@@ -52,7 +51,7 @@ class MiniLM:
         self._server = _load(path, threads, self._key)
         where = urlsplit(self._server.listening_address)
         self._address = (where.hostname or "127.0.0.1", where.port or 0)
-        cosine = cosine_to_reference(_floats(self.embed([SENTENCE])[0]))
+        cosine = cosine_to_reference(read_vector(self.embed([SENTENCE])[0]))
         if cosine < MIN_COSINE:
             raise EngineFailed(
                 f"{path} does not compute what all-MiniLM-L6-v2 does (cosine {cosine:.4f} to the "
@@ -74,10 +73,7 @@ class MiniLM:
             raise EngineFailed(f"llama.cpp could not embed: {error}") from None
         if "error" in answer:
             raise EngineFailed(f"llama.cpp could not embed: {answer['error']}")
-        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
-        if len(rows) != len(texts):
-            raise EngineFailed(f"llama.cpp made {len(rows)} vectors of {len(texts)} texts")
-        return [_unit(row["embedding"]) for row in rows]
+        return packed(rows_of(answer, len(texts)), DIMENSION)
 
     def _tokens(self, text: str) -> list[int]:
         """The first 256 tokens, with the marks at both ends."""
@@ -112,31 +108,13 @@ def _load(path: Path, threads: int, key: str) -> Any:
     params.n_parallel = 1
     # A text is computed in one step, as every token looks at every other.
     params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT_TOKENS
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    spread_threads(params, threads)
     params.cache_ram_mib = 0
     params.warmup = False
+    params.fit_params = False
     params.verbosity = -1
     params.api_keys = [key]
     try:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
         raise EngineFailed(f"{path} cannot be loaded: {error}", path=str(path)) from None
-
-
-def _unit(values: Sequence[float | None]) -> bytes:
-    # What is no number is null in llama.cpp's JSON: damaged weights make it.
-    numbers = [math.nan if x is None else x for x in values]
-    length = math.sqrt(math.fsum(x * x for x in numbers))
-    if len(numbers) != DIMENSION or not math.isfinite(length) or length == 0:
-        raise EngineFailed(f"llama.cpp made a vector of {len(numbers)} numbers and length {length}")
-    made = array.array("f", [x / length for x in numbers])
-    if sys.byteorder == "big":
-        made.byteswap()
-    return made.tobytes()
-
-
-def _floats(vector: bytes) -> list[float]:
-    made = array.array("f", vector)
-    if sys.byteorder == "big":
-        made.byteswap()
-    return list(made)

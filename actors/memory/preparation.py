@@ -176,7 +176,7 @@ class Preparation:
             embedder, self._threads.embedding, batch_texts=options.batch_texts,
             max_waiting=options.max_waiting_texts, progressed=self._actor.progressed,
         )  # fmt: skip
-        self._actor.info = {"model": model, "dimension": embedder.dimension}
+        self._actor.info |= {"model": model, "dimension": embedder.dimension}
         return Ready(batcher, recollection)
 
     async def _fill_in(self, store: Store, ready: Ready) -> None:

@@ -29,6 +29,8 @@ class Sources:
     weights_sha256: str
     vocabulary: Path
     vocabulary_sha256: str
+    missed: tuple[str, ...] = ()
+    """Names of the assets that these are the fallbacks of."""
 
     @property
     def identity(self) -> str:
@@ -43,7 +45,10 @@ async def ask_storage(
     # One after the other: both lie in one wheel, which is not fetched twice at the same time.
     first = await _provided(caller, weights, tell)
     second = await _provided(caller, vocabulary, tell)
-    return Sources(Path(first.path), first.sha256, Path(second.path), second.sha256)
+    return Sources(
+        Path(first.path), first.sha256, Path(second.path), second.sha256,
+        tuple(filter(None, (first.instead_of, second.instead_of))),
+    )  # fmt: skip
 
 
 async def _provided(caller: Caller, asset: str, tell: Callable[[AssetProgress], None]) -> Located:

@@ -4,7 +4,7 @@
 
     admitted ─► accept (beside the prefill) ─► first chunk ─► … ─► how it ended
                   ▲                              │
-                  └──── engine died: counted ────┘
+                  └──── engine died: counted ────┘   (a first death: beside the prefill too)
 
 A new incarnation finds the rows of a dead one. Their clients come back within a while and it goes
 on with them; it ends those whose clients do not. The row counts the deaths, and a query over which
@@ -40,6 +40,9 @@ SETTLE_S = 60.0
 """How long the end of a query is tried to be written: storage is back in milliseconds, or it has
 failed. A row that stays open is ended by the next incarnation."""
 ABANDONED = "abandoned"
+ALL_AT_ONCE_S = 0.005
+"""Where all processes die together, the engine first, this one is to be gone before it counts a
+death that its next incarnation counts too."""
 
 log = structlog.get_logger("orchestrator")
 
@@ -56,13 +59,18 @@ class NotAccepted(Exception):
 class Accepted:
     """One query's row, and whether the query is suspected of making processes die."""
 
-    def __init__(self, caller: Caller, query: Query, holder: str, stay: Stay) -> None:
+    def __init__(
+        self, caller: Caller, query: Query, holder: str, stay: Stay, max_deaths_in_a_row: int
+    ) -> None:
         """``stay``: in the quarantine of queries that come back from a dead incarnation."""
         self._caller = caller
         self._query = query
         self._holder = holder
         self._stay = stay
+        self._max_deaths_in_a_row = max_deaths_in_a_row
         self._committing: asyncio.Task[WorkItem] | None = None
+        self._counting: asyncio.Task[WorkItem | None] | None = None
+        """A death that nobody waited for yet."""
         self._in_hand = False
         self.suspect = False
         """Whether a process died over it since it last got on."""
@@ -82,7 +90,16 @@ class Accepted:
             lost=before.lost if before is not None and before.died else "",
             emitted=len(before.text) if before is not None else 0,
         )  # fmt: skip
-        self._committing = asyncio.create_task(self._caller.ask(STORAGE, message))
+        counting, self._counting = self._counting, None
+        self._committing = asyncio.create_task(self._accept(message, counting))
+
+    async def _accept(
+        self, message: AcceptWork, counting: asyncio.Task[WorkItem | None] | None
+    ) -> WorkItem:
+        counted = await counting if counting is not None else None
+        if counted is not None and verdict(counted) is not None:
+            return counted
+        return await self._caller.ask(STORAGE, message)
 
     async def begin_alone(self) -> None:
         """Have the row committed, and wait for it, before anything else is done with the query:
@@ -108,6 +125,10 @@ class Accepted:
         the query was given up."""
         if self._committing is None:
             raise NotAccepted(InternalError("the query was not begun to be accepted"))
+        if self._counting is not None:
+            counted = await asyncio.shield(self._counting)
+            if counted is not None:
+                return _unless_poisoned(counted)
         try:
             # Shielded: a query that is taken back has a row all the same, which has to end.
             work = await asyncio.shield(self._committing)
@@ -118,17 +139,28 @@ class Accepted:
     async def died(self, process: str, emitted: int) -> None:
         """A process died over it, ``NAME.EPOCH``, with so many characters emitted. Raises
         `NotAccepted`, and `Poisoned` when that was one too many; else it may be tried again, once
-        `begin` was called again."""
+        `begin` was called again.
+
+        Nobody waits for the first death to be counted: the next engine reads meanwhile, and nothing
+        of what it makes is said before, nor is a further death counted.
+        """
         await self.committed()
+        waits = self.suspect or self._max_deaths_in_a_row == 1
         self.suspect, self._in_hand = True, False
         message = RecordDeath(id=self._query.id, died=process, emitted=emitted)
+        self._counting = asyncio.create_task(self._count(message))
+        if waits:
+            await self.committed()
+
+    async def _count(self, message: RecordDeath) -> WorkItem | None:
+        """The row with this death in it; None where it could not be written."""
+        await asyncio.sleep(ALL_AT_ONCE_S)
         try:
-            work = await self._caller.ask(STORAGE, message)
+            return await self._caller.ask(STORAGE, message)
         except NoyauError as error:
             # It was accepted, so it goes on, up to `query.max_continuations`.
-            log.warning("death_not_counted", id=self._query.id, died=process, error=str(error))
-            return
-        _unless_poisoned(work)
+            log.warning("death_not_counted", id=message.id, died=message.died, error=str(error))
+            return None
 
     def got_on(self) -> None:
         """New text was emitted: whatever died before, the query lives."""
@@ -146,11 +178,15 @@ def _unless_poisoned(work: WorkItem) -> WorkItem:
 class Acceptance:
     """One incarnation's rows in the table of work."""
 
-    def __init__(self, caller: Caller, epoch: str, grace_s: float) -> None:
-        """``grace_s``: seconds that clients of a dead incarnation have to come back."""
+    def __init__(
+        self, caller: Caller, epoch: str, grace_s: float, max_deaths_in_a_row: int
+    ) -> None:
+        """``grace_s``: seconds that clients of a dead incarnation have to come back;
+        ``max_deaths_in_a_row``: after so many a query is given up."""
         self._caller = caller
         self._epoch = epoch
         self._grace_s = grace_s
+        self._max_deaths_in_a_row = max_deaths_in_a_row
         self._began_at = time.time()
         self._here: set[str] = set()
         self._returning = Quarantine()
@@ -187,7 +223,7 @@ class Acceptance:
         background; nothing is written when this incarnation stops in the middle of it, as the next
         one goes on."""
         stay = self._returning.stay()
-        accepted = Accepted(self._caller, query, self._epoch, stay)
+        accepted = Accepted(self._caller, query, self._epoch, stay, self._max_deaths_in_a_row)
         self._here.add(query.id)
         code: str | None = ""
         try:

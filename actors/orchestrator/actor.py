@@ -82,7 +82,9 @@ class Orchestrator(Actor):
         self._breaker = QueryBreaker(policy, self.clock, self.publish)
         self._gatherer = Gatherer(self.caller, self.clock, self._options)
         self._tools = Tools(self.caller, self._gatherer, self._engines)
-        self._acceptance = Acceptance(self.caller, self.epoch, self._query.abandoned_after_s)
+        self._acceptance = Acceptance(
+            self.caller, self.epoch, self._query.abandoned_after_s, self._query.max_deaths_in_a_row
+        )
         self._sweeping: asyncio.Task[list[str]] | None = None
 
     async def on_start(self) -> None:
@@ -240,6 +242,7 @@ class Orchestrator(Actor):
             until=context.deadline,
             priority=context.priority,
             client=(making.request.peer, query.user),
+            model_may_lack=manner.model_may_lack,
             undegraded=query.fail_if_degraded,
         )  # fmt: skip
 

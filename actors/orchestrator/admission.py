@@ -86,9 +86,12 @@ class AdmissionQueue(Generic[K]):
         # 2.
         rank = ticket.rank = ticket.priority
         running, waiting = len(self._running), self._waiting
-        if running < self._slots and self._fits(ticket) and (not waiting or self._is_next(rank)):
+        if (
+            running < self._slots
+            and (not waiting or self._is_next(rank))
+            and self._starts(ticket, now)
+        ):
             self._entered += 1
-            self._start(ticket, now)
             return Decision((ticket.key,))
         # 3.
         if self._shedding.is_open and rank >= NORMAL:
@@ -220,8 +223,9 @@ class AdmissionQueue(Generic[K]):
             self._raise_by_age(now)
         ahead: tuple[K, ...] = ()
         dropped: tuple[tuple[K, NoyauError], ...] = ()
+        running = self._running
         while True:
-            while self._waiting and len(self._running) < self._slots:
+            while self._waiting and len(running) < self._slots:
                 for line in self._lines:
                     if line.tickets:
                         break
@@ -230,10 +234,9 @@ class AdmissionQueue(Generic[K]):
                 if deadline is not None and now + self._held_s > deadline and self._waiting > 1:
                     # It would hold a slot that others wait for, and not be finished in time.
                     dropped += (self._drop(ticket, Refusal.TOO_LATE, now),)
-                elif self._fits(ticket):
+                elif self._starts(ticket, now):
                     line.take(ticket)
                     self._waiting -= 1
-                    self._start(ticket, now)
                     ahead += (ticket.key,)
                 else:
                     break
@@ -242,21 +245,22 @@ class AdmissionQueue(Generic[K]):
             # The slot that was kept is anybody's now.
             self._make_room()
 
-    def _fits(self, ticket: Ticket[K]) -> bool:
-        slots, tokens = self._room[ticket.rank]
-        running = len(self._running)
+    def _starts(self, ticket: Ticket[K], now: float) -> bool:
+        """Have it go ahead, if there is room for it."""
+        slots, most = self._room[ticket.rank]
+        running, tokens = self._running, self._tokens + ticket.cost
         # What is larger than everything goes alone.
-        return running < slots and (self._tokens + ticket.cost <= tokens or not running)
+        if len(running) >= slots or (tokens > most and running):
+            return False
+        ticket.since = now
+        running[ticket.key] = ticket
+        self._tokens = tokens
+        self._admitted += 1
+        return True
 
     def _is_next(self, priority: int) -> bool:
         """Whether a newcomer of this class has nobody before it."""
         return not any(line.tickets for line in self._lines[: priority + 1])
-
-    def _start(self, ticket: Ticket[K], now: float) -> None:
-        ticket.since = now
-        self._running[ticket.key] = ticket
-        self._tokens += ticket.cost
-        self._admitted += 1
 
     def _make_room(self) -> None:
         """What each class may use. While hard open, one slot and its part of the tokens are kept

@@ -6,6 +6,7 @@ to say afterwards what happened. Times are monotonic seconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from protocol.errors import EngineFailed, NoyauError
@@ -70,6 +71,10 @@ class AnswerInProgress:
         working."""
         if self._admitted_at is None:
             self._admitted_at = now
+
+    def made_without(self, lacks: Iterable[str]) -> None:
+        """What comes next of it is made without these."""
+        self.missing = list(dict.fromkeys([*self.missing, *lacks]))
 
     def continuation(self) -> Continuation | None:
         """What an engine is to go on with, or None at the beginning."""

@@ -39,6 +39,13 @@ def models_of(engine: DirectoryEntry) -> list[str]:
     return [str(name) for name in engine.info.get("models") or ()]
 
 
+def lack_of(engine: DirectoryEntry, model: str) -> str:
+    """What the engine's model of this name is not, as far as it is known: it is another one in its
+    place, or not all of it. Without a name, of its first."""
+    name = model or next(iter(models_of(engine)), "")
+    return str((engine.info.get("lacks") or {}).get(name, ""))
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An engine that is READY."""

@@ -24,6 +24,8 @@ class Manner:
     sampling: Sampling
     system_prompt: str | None
     model: str = ""
+    model_may_lack: bool = False
+    """Whether the query itself does not name it, but its expert."""
     expert: str = ""
     missing: list[str] = field(default_factory=list)
     """What it is answered without."""
@@ -56,6 +58,7 @@ def manner_of(query: Query, options: OrchestratorSettings, models: Collection[st
         sampling=Sampling(**_sampled(query, expert, options), stop=query.stop),
         system_prompt=system_prompt,
         model=model,
+        model_may_lack=not query.model,
         expert=query.expert if expert is not None else "",
         missing=missing,
     )

@@ -14,6 +14,8 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,7 +23,7 @@ import structlog
 from actors.orchestrator.acceptance import Accepted
 from actors.orchestrator.answer import AnswerInProgress
 from actors.orchestrator.breaking import Publish
-from actors.orchestrator.choice import LOSSES, Losses, models_of
+from actors.orchestrator.choice import LOSSES, Losses, lack_of, models_of
 from actors.orchestrator.fitting import Fitter
 from actors.orchestrator.listening import Listening
 from actors.orchestrator.picking import NotePassedOver, Picker
@@ -40,11 +42,14 @@ from protocol.clock import Clock
 from protocol.envelope import Priority
 from protocol.errors import (
     ActorDied,
+    AssetError,
     DeadlineExceeded,
     EngineCannotGoOn,
     InvalidRequest,
     NoyauError,
+    OptionalAssetMissing,
     Overloaded,
+    UnusableModel,
 )
 from protocol.lifecycle import ActorState
 from protocol.messages.engine import Generate, Generated, Tokens
@@ -52,7 +57,8 @@ from protocol.messages.orchestrator import EngineStatus, QueueStatus, Text
 from protocol.messages.supervisor import DirectoryEntry
 
 AFTER_LOSS = Backoff(first_s=0.005, factor=3.0, max_s=1.0)
-"""Before the next try. An engine that refuses while the directory still calls it READY, because it
+"""Before the next try, unless it is the first one after a loss and another engine's. An engine that
+refuses while the directory still calls it READY, because it
 has just begun to drain, must not use up all tries within a millisecond."""
 
 GONE = (ActorState.FAILED, ActorState.STOPPED, ActorState.UNAVAILABLE)
@@ -111,9 +117,15 @@ class Engines:
                 answer.asked(who, str(engine.info.get("device", "")))
                 accepted.begin()
                 try:
-                    step = await self._step(engine, wanted, answer)
-                    async with contextlib.aclosing(self._listening.listen(engine, step)) as heard:
+                    step, lacks = await self._step(engine, wanted, answer)
+                    said = self._listening.listen(
+                        engine, step, partial(self._picker.is_another, wanted, lost, engine.name)
+                    )
+                    async with contextlib.aclosing(said) as heard:
                         async for piece in heard:
+                            if isinstance(piece, Tokens) and piece.stage is not None:
+                                lacks.append(_allowed(piece.stage.lack, wanted))
+                                continue
                             # Nothing is said before the row is committed.
                             await accepted.committed()
                             if isinstance(piece, Generated):
@@ -123,6 +135,7 @@ class Engines:
                                 await before_first()
                                 before_first = None
                             stay.leave()
+                            answer.made_without(lacks)
                             yield answer.take(piece, self._clock.now(), _model_id(engine, step))
                             if loop.take(piece.text):
                                 answer.cut_short()
@@ -130,13 +143,23 @@ class Engines:
                 except LOSSES as loss:
                     stay.leave()
                     await self._bear(loss, engine, lost, answer, accepted)
+                    is_another = self._picker.is_another(wanted, lost, engine.name)
+                    if answer.losses_in_a_row > 1 or not is_another:
+                        await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
+                except (AssetError, UnusableModel) as error:
+                    stay.leave()
+                    wanted = self._without_model(wanted, answer, error)
                 except Overloaded as full:
-                    # Its slots are held for a moment by queries that nobody waits for any more.
-                    left_s = wanted.until - self._clock.now()
-                    if left_s <= 0:
-                        raise DeadlineExceeded("no engine had a free slot in time") from None
-                    wait_s = float(full.details.get("retry_after_s", 0.05))
-                    await asyncio.sleep(min(wait_s, left_s))
+                    await self._wait_for_slot(full, wanted)
+
+    async def _wait_for_slot(self, full: Overloaded, wanted: Wanted) -> None:
+        """Its slots are held for a moment by queries that nobody waits for any more. Raises
+        `DeadlineExceeded`."""
+        left_s = wanted.until - self._clock.now()
+        if left_s <= 0:
+            raise DeadlineExceeded("no engine had a free slot in time") from None
+        wait_s = float(full.details.get("retry_after_s", 0.05))
+        await asyncio.sleep(min(wait_s, left_s))
 
     @asynccontextmanager
     async def _quarantined(self) -> AsyncGenerator[Stay, None]:
@@ -164,13 +187,11 @@ class Engines:
             lost.unable.add(engine.name)
             if not self._picker.others(lost):
                 raise loss
-        await asyncio.sleep(AFTER_LOSS.ceiling(answer.losses_in_a_row - 1))
         await self._count_death(accepted, loss, answer.length)
 
     async def _count_death(self, accepted: Accepted, loss: NoyauError, emitted: int) -> None:
         """Have it counted when the engine's process died over the query. Raises what
-        `Accepted.died` raises. Not called at once: where all die together, the engine first, this
-        process is to be gone before it can count the same thing twice."""
+        `Accepted.died` raises."""
         if isinstance(loss, ActorDied) and loss.process is not None:
             await accepted.died(loss.process, emitted)
 
@@ -193,7 +214,8 @@ class Engines:
             engine = await self._pick(wanted, Losses())
             accepted.begin()
             try:
-                heard = self._listening.listen(engine, wanted.step)
+                # It is tried once: nobody would go on with it.
+                heard = self._listening.listen(engine, wanted.step, lambda: False)
                 async with contextlib.aclosing(heard) as said:
                     pieces = [one.text async for one in said if isinstance(one, Tokens)]
             except ActorDied as loss:
@@ -207,22 +229,35 @@ class Engines:
 
     async def _step(
         self, engine: DirectoryEntry, wanted: Wanted, answer: AnswerInProgress
-    ) -> Generate:
-        """What this engine is asked: the turns that fit, and what there is of the answer."""
+    ) -> tuple[Generate, list[str]]:
+        """What this engine is asked: the turns that fit, and what there is of the answer; and what
+        it is known to make it without. Raises `WouldBeDegraded` where that is not wanted."""
         fitting = await self._fitter.fitting(engine, wanted.step, answer)
         answer.prompt = fitting
-        model = wanted.step.model
+        model, lacks = wanted.step.model, []
         if model and model not in models_of(engine):
             # The one that has it is lost, and the answer goes on all the same.
             lack = f"without the model {model}: {engine.name} has none by that name"
-            if wanted.undegraded:
-                raise unwanted([lack])
-            if lack not in answer.missing:
-                answer.missing.append(lack)
+            lacks.append(_allowed(lack, wanted))
             model = ""
-        return wanted.step.model_copy(
+        if lack := lack_of(engine, model):
+            lacks.append(_allowed(lack, wanted))
+        step = wanted.step.model_copy(
             update={"messages": fitting, "begun": answer.continuation(), "model": model}
-        )  # fmt: skip
+        )
+        return step, lacks
+
+    def _without_model(self, wanted: Wanted, answer: AnswerInProgress, error: NoyauError) -> Wanted:
+        """The same with the default model, where the answer may be made without the one that
+        cannot be had: an optional one, one that only its expert names, and any once it was begun.
+        Raises ``error`` elsewhere, and `WouldBeDegraded` where that is not wanted."""
+        model = wanted.step.model
+        may_lack = isinstance(error, OptionalAssetMissing) or wanted.model_may_lack or answer.length
+        if not model or not may_lack:
+            raise error
+        lack = f"without the model {model}: {error.message}"
+        answer.made_without([_allowed(lack, wanted)])
+        return replace(wanted, step=wanted.step.model_copy(update={"model": ""}))
 
     # --- turns ------------------------------------------------------------------------------
 
@@ -277,6 +312,13 @@ class Engines:
             for name, engine in self._runtime.engines.items()
         ]
         return queue_status(self._turns.metrics, now), engines
+
+
+def _allowed(lack: str, wanted: Wanted) -> str:
+    """The lack. Raises `WouldBeDegraded` where an answer that has one is not wanted."""
+    if wanted.undegraded:
+        raise unwanted([lack])
+    return lack
 
 
 def _model_id(engine: DirectoryEntry, step: Generate) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from actors.orchestrator.admission_terms import Capacity
 from actors.orchestrator.choice import Candidate, Losses, choose
@@ -58,7 +58,9 @@ class Picker:
                     gone[name] = error.message
                 else:
                     ready += [entry] if entry is not None else []
-            candidates = self._runtime.candidates(ready, now, wanted.step.model)
+            candidates = self._runtime.candidates(
+                ready, now, wanted.step.model, whole=wanted.undegraded
+            )
             if gpu_alone:
                 candidates = self._well(candidates, gone)
             chosen = choose(candidates, lost)
@@ -81,6 +83,21 @@ class Picker:
                     self._caller.directory.ready(name, self._clock.now())
                     names.append(name)
         return names
+
+    def is_another(self, wanted: Wanted, lost: Losses, besides: str) -> bool:
+        """Whether an engine besides this one is READY and may go on with the answer."""
+        gpu_alone = wanted.undegraded and self._promises_gpu()
+        names = {*(self._gpu_engines if gpu_alone else self._names)} - {besides} - lost.unable
+        return bool(self._ready(names))
+
+    def _ready(self, names: Iterable[str]) -> list[DirectoryEntry]:
+        """Those of them that are READY."""
+        found = []
+        for name in names:
+            with contextlib.suppress(NoyauError):
+                entry = self._caller.directory.ready(name, self._clock.now())
+                found += [entry] if entry is not None else []
+        return found
 
     def _promises_gpu(self) -> bool:
         """Whether an answer of the CPU is worse than promised."""
@@ -120,9 +137,5 @@ class Picker:
 
     def capacity(self) -> Capacity | None:
         """What the engines hold that answers are spread over now; None where none is READY."""
-        now, ready = self._clock.now(), []
-        for name in self._names:
-            with contextlib.suppress(NoyauError):
-                entry = self._caller.directory.ready(name, now)
-                ready += [entry] if entry is not None else []
-        return self._runtime.capacity(self._runtime.candidates(ready, now))
+        ready = self._ready(self._names)
+        return self._runtime.capacity(self._runtime.candidates(ready, self._clock.now()))

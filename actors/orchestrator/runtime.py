@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from actors.orchestrator.admission_terms import Capacity
 from actors.orchestrator.breaker import CircuitBreaker
-from actors.orchestrator.choice import Candidate, models_of, those_at_hand
+from actors.orchestrator.choice import Candidate, lack_of, models_of, those_at_hand
 from actors.orchestrator.circuit import BreakerPolicy, Permit
 from actors.orchestrator.verdicts import Verdict, classify
 from actors.orchestrator.watchdog import Pace
@@ -29,6 +29,8 @@ class Use:
     entry: DirectoryEntry
     permit: Permit
     pace: Pace
+    flows: bool = False
+    """Its text does."""
     over: bool = False
 
     @property
@@ -58,16 +60,17 @@ class Runtime:
         self.engines = {name: Engine(name, policy) for name in names}
 
     def candidates(
-        self, ready: Iterable[DirectoryEntry], now: float, model: str = ""
+        self, ready: Iterable[DirectoryEntry], now: float, model: str = "", *, whole: bool = False
     ) -> list[Candidate]:
         """Those of them that are READY, as they are to be chosen from; ``model``: the name of the
-        one that is asked for."""
+        one that is asked for; ``whole``: one that lacks something of it has it not."""
         return [
             Candidate(
                 entry,
                 permitted=self.engines[entry.name].breaker.allows(now),
                 running=self.engines[entry.name].running,
-                has_model=not model or model in models_of(entry),
+                has_model=(not model or model in models_of(entry))
+                and not (whole and lack_of(entry, model)),
             )
             for entry in ready
         ]
@@ -96,6 +99,7 @@ class Runtime:
 
     def passed(self, use: Use, now: float) -> None:
         """Its text flows."""
+        use.flows = True
         self.engines[use.entry.name].breaker.passed(use.permit, now)
 
     def refused(self, entry: DirectoryEntry, now: float) -> None:

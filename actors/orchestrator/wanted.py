@@ -26,6 +26,8 @@ class Wanted:
     priority: int = Priority.NORMAL
     client: Hashable = None
     """Whom to be fair to."""
+    model_may_lack: bool = False
+    """Whether the default model answers where the one asked for cannot be had."""
     undegraded: bool = False
     """Whether it is refused rather than made in a way worse than the device profile promises."""
 

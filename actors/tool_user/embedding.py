@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actors.tool_user.finding import Nearest, Similarity, Vector, read_vector
+from actors.kernel.vectors import read_vector
+from actors.tool_user.finding import Nearest, Similarity, Vector
 from protocol.caller import Caller
 from protocol.errors import ActorUnavailable, NoyauError
 from protocol.messages.memory import Embed

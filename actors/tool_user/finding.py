@@ -7,7 +7,6 @@ vectors, if it is near enough. That none fits is a normal outcome.
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul
@@ -99,13 +98,6 @@ class Similarity:
             if len(row) == len(wanted)
         ]
         return max(scored, key=lambda one: one.score, default=None)
-
-
-def read_vector(data: bytes) -> Vector:
-    """A vector as it crosses the wire: float32, little-endian (as every machine that runs this)."""
-    vector = array("f")
-    vector.frombytes(data)
-    return vector
 
 
 def _unit(vector: Vector) -> Vector:
