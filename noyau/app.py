@@ -19,6 +19,8 @@ VERBS = (
     "conversations",
     "memories",
     "models",
+    "files",
+    "assets",
     "status",
     "events",
     "logs",

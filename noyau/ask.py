@@ -166,12 +166,10 @@ async def _ask(run_folder: RunFolder, query: Query, how: How) -> int:
             async for piece in stream:
                 pieces.append(piece.text)
                 if not how.as_json:
-                    sys.stdout.write(piece.text)
-                    sys.stdout.flush()
+                    print(piece.text, end="", flush=True)
         finally:
             if pieces and not how.as_json:
-                sys.stdout.write("\n")
-                sys.stdout.flush()
+                print(flush=True)
     if stream.end is None:
         raise InvalidRequest("the answer was cancelled")
     if how.as_json:

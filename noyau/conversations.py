@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -96,7 +95,7 @@ async def _export(run_folder: RunFolder, id_: str, output: Path | None) -> int:
     found = await _whole(run_folder, id_)
     text = json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     if output is None:
-        sys.stdout.write(text)
+        print(text, end="")
         return 0
     try:
         with output.open("x", encoding="utf-8") as file:

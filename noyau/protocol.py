@@ -59,12 +59,13 @@ def schema(
     """
     try:
         text = json.dumps(_schema_of(operation), indent=2, ensure_ascii=False) + "\n"
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            out.write_text(text)
     except NoyauError as error:
         fail(error)
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text)
     except OSError as error:
         fail(InvalidRequest(f"{out}: {error.strerror}; name a file that can be written"))
 
