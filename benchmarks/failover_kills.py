@@ -27,7 +27,7 @@ SIMULATED = (
     *both("backend=simulated", "simulated_token_s=0.002", "slots=8", "context_tokens=16384"),
 )
 REAL_TOKENS = 96
-REAL_RUNS, QUICK_REAL_RUNS = 40, 4
+REAL_RUNS, QUICK_REAL_RUNS = 100, 4
 SPARED_TOKENS = 8
 """Before the end of an answer nothing is killed: the engine is ahead of the reader."""
 _SHOWN = 8
@@ -61,6 +61,9 @@ async def real(options: Options) -> list[Cut]:
             one, other = chance.sample(WORDS, 2)
             query = _query(f"Write a short story about a {one} and a {other}.", REAL_TOKENS)
             await ready(system)
+            # An engine that has the prompt in its cache reads only the last token of it, and alone,
+            # which rounds differently: both answers are to begin with it there.
+            await hear(system, query.model_copy(update={"id": Query().id, "max_tokens": 1}))
             whole = await hear(system, query)
             if whole.tokens < REAL_TOKENS // 2:
                 continue
