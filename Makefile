@@ -26,7 +26,7 @@ run: $(READY)  ## start noyau in this terminal until Ctrl-C
 	$(BIN)/noyau up
 
 test: $(READY)  ## all tests, with real processes and the real model
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 # Which build of torch is right depends on the machine. The plain one brings the libraries of a GPU;
 # TORCH="torch --index-url https://download.pytorch.org/whl/cpu" is the one for a CPU alone.
@@ -76,6 +76,7 @@ bench: $(READY) $(PEERS)  ## noyau and its peers or floors, measured in the same
 	$(BIN)/python -m benchmarks.generation $(ARGS)
 	$(BIN)/python -m benchmarks.startup $(ARGS)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
+	$(BIN)/python -m benchmarks.storage $(ARGS)
 	$(BIN)/python -m benchmarks.tools $(ARGS)
 	$(BIN)/python -m benchmarks.steady $(ARGS)
 	$(BIN)/python -m benchmarks.admission $(ARGS)

@@ -1,18 +1,21 @@
-"""Lets a test be a coroutine, and has those of ``chaos`` to themselves when tests run in several
-processes: they are about who notices what in time."""
+"""Lets a test be a coroutine, and has those that are marked so to themselves when tests run in
+several processes."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.turns import turn
 
-CHAOS = Path(__file__).parent / "chaos"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job begins so, and so would every process that a test starts: none of
+    # them would end at Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,9 +32,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what takes long to make stay together, when they run in several processes;
-    all others go to whoever is free."""
+    all others go to whoever is free. First, as xdist looks for groups in this hook too."""
     for item in items:
         if isinstance(item, pytest.Function) and _shares(item):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
@@ -48,10 +52,12 @@ def _shares(item: pytest.Function) -> bool:
 def its_turn(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Each test has its turn: beside others, or alone."""
+    """Each test has its turn: beside others, or alone, as those are that are about who notices in
+    time that nothing moves."""
     if not hasattr(request.config, "workerinput"):
         yield
         return
     # The folder above those of the processes is the same for all of them.
-    with turn(tmp_path_factory.getbasetemp().parent, alone=CHAOS in request.path.parents):
+    alone = request.node.get_closest_marker("alone") is not None
+    with turn(tmp_path_factory.getbasetemp().parent, alone=alone):
         yield

@@ -178,6 +178,37 @@ ENTRIES = (
         "test_what_an_actor_left_behind_is_gone_before_its_end_is_told",
     ),
     Entry(
+        "files: what a dead storage left half done is removed",
+        "actors/storage/stored/store.py",
+        "        self.folder.clear_staging()\n",
+        "",
+        "tests/chaos/test_file_kills.py::test_no_kill_of_storage_loses_tears_or_miscounts_a_file",
+    ),
+    Entry(
+        "files: one that storage died over is sent again",
+        "actors/kernel/files.py",
+        '                if error.details.get("upload") != upload or attempt == MOST_BEGUN - 1:',
+        "                if True:",
+        "tests/unit/actors/storage/stored/test_stored_handlers.py::"
+        "test_a_file_that_was_being_saved_is_sent_again_to_the_next_incarnation",
+    ),
+    Entry(
+        "files: a flipped bit is found",
+        "actors/storage/stored/reading.py",
+        "        if found != self.file.checksum:",
+        "        if False:",
+        "tests/integration/test_stored_files.py::"
+        "test_a_flipped_bit_is_an_error_for_the_reader_and_an_event_for_all",
+    ),
+    Entry(
+        "files: a spool tries again",
+        "actors/kernel/spool.py",
+        "        if self._is_to_blame(error):",
+        "        if True:",
+        "tests/integration/test_stored_files.py::"
+        "test_a_spool_loses_nothing_while_storage_is_killed_again_and_again",
+    ),
+    Entry(
         "rolling restart: what was refused is asked again",
         "protocol/caller.py",
         "                if not (its_own and may_repeat) or self.clock.now() >= until:",

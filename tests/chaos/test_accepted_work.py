@@ -13,7 +13,10 @@ from protocol.errors import InvalidSettings
 from tests.support.system import connect, pid_of, running, running_pid, status_when, until
 from tests.support.work import rows
 
-COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
+COUNTING = (
+    "actors.cpu_engine.class=tests.support.actors:CountingEngine",
+    "actors.memory.enabled=false", "actors.tool_user.enabled=false",
+)  # fmt: skip
 LONG = 400
 
 
@@ -25,7 +28,7 @@ async def read_some(client: Client, query: Query, pieces: int) -> None:
 
 
 async def test_every_answered_query_has_one_row_and_that_is_done() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         queries = [Query(text="count", max_tokens=5) for _ in range(8)]
         await asyncio.gather(*(client.ask(query) for query in queries))
         await until(
@@ -35,7 +38,7 @@ async def test_every_answered_query_has_one_row_and_that_is_done() -> None:
 
 
 async def test_a_row_is_there_before_the_first_word_is_said() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         query = Query(text="count", max_tokens=LONG)
         async with client.stream(query) as stream:
             async for _ in stream:
@@ -44,7 +47,7 @@ async def test_a_row_is_there_before_the_first_word_is_said() -> None:
 
 
 async def test_an_answer_that_outlives_its_orchestrator_is_one_row_taken_up_once() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         query = Query(text="count", max_tokens=LONG)
         text, victim = "", pid_of(await client.status(), "orchestrator")
         async with client.stream(query) as stream:
@@ -57,7 +60,7 @@ async def test_an_answer_that_outlives_its_orchestrator_is_one_row_taken_up_once
 
 
 async def test_an_answer_that_outlives_its_storage_ends_in_its_row_too() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         query = Query(text="count", max_tokens=LONG)
         victim = pid_of(await client.status(), "storage")
         async with client.stream(query) as stream:
@@ -68,14 +71,14 @@ async def test_an_answer_that_outlives_its_storage_ends_in_its_row_too() -> None
 
 
 async def test_a_query_that_is_taken_back_ends_as_cancelled() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         query = Query(text="count", max_tokens=LONG)
         await read_some(client, query, 5)
         await until(lambda: rows(system) == {query.id: ("failed", 0, "cancelled")})
 
 
 async def test_a_query_that_passes_its_deadline_ends_with_that() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with running(*COUNTING) as system, await connect(system) as client:
         query = Query(text="count", max_tokens=100_000)
         with pytest.raises(NoyauError, match="in time"):
             await client.ask(query, timeout_s=4)
@@ -85,7 +88,7 @@ async def test_a_query_that_passes_its_deadline_ends_with_that() -> None:
 
 
 async def test_what_a_dead_orchestrator_left_is_ended_when_its_client_is_gone_too() -> None:
-    async with running(COUNTING, "query.abandoned_after_s=0.2") as system:
+    async with running(*COUNTING, "query.abandoned_after_s=0.2") as system:
         # Of such a length that it surely goes on until it is killed.
         query = Query(text="count", max_tokens=20_000)
         async with await connect(system) as watcher:
@@ -103,7 +106,7 @@ async def test_what_a_dead_orchestrator_left_is_ended_when_its_client_is_gone_to
 
 
 async def test_a_stop_leaves_no_row_open() -> None:
-    async with running(COUNTING) as system:
+    async with running(*COUNTING) as system:
         async with await connect(system) as client:
             await asyncio.gather(*(client.ask(Query(text="count", max_tokens=5)) for _ in range(8)))
             system.process.terminate()
@@ -112,7 +115,7 @@ async def test_a_stop_leaves_no_row_open() -> None:
 
 
 async def test_a_damaged_table_of_work_is_told_to_whoever_asks_and_is_left_alone() -> None:
-    async with running(COUNTING, files={"storage.db": b"no database " * 1000}) as system:
+    async with running(*COUNTING, files={"storage.db": b"no database " * 1000}) as system:
         path = system.data_folder / "storage.db"
         async with await connect(system) as client:
             with pytest.raises(InvalidSettings, match=r"storage\.db is damaged.*move it away"):

@@ -19,7 +19,7 @@ from protocol.messages.memory import GetConversation, ListMemories, Remember, St
 from protocol.messages.supervisor import Status
 from tests.support.system import System, connect, running, status_when
 
-SECONDS = float(os.environ.get("CHAOS_S", "15"))
+SECONDS = float(os.environ.get("CHAOS_S", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 SIX = ("storage", "cpu_engine", "gpu_engine", "memory", "tool_user", "orchestrator")
 CLIENTS = 4

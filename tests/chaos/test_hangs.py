@@ -19,6 +19,8 @@ from tests.support.actors import Hang
 from tests.support.system import connect, pid_of, running, running_pid, status_when
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 SIX = ("storage", "cpu_engine", "gpu_engine", "memory", "tool_user", "orchestrator")
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 HANGING = (COUNTING, "actors.hanging.class=tests.support.actors:Hanging")

@@ -70,11 +70,19 @@ def all_ready(found: Status) -> bool:
     return all(actor.state in SETTLED for actor in found.actors)
 
 
+SIMULATED = (
+    "actors.cpu_engine.settings.backend=simulated",
+    "actors.cpu_engine.settings.simulated_token_s=0.01",
+)
+
+
 @pytest.mark.parametrize(
     "victim", ["storage", "cpu_engine", "orchestrator", "spawner", "supervisor", "guard"]
 )
 async def test_queries_outlive_the_sigkill_of(victim: str) -> None:
-    async with running() as system:
+    # The real model where it makes the difference: four clients keep all of a machine busy with it.
+    engine = () if victim == "cpu_engine" else SIMULATED
+    async with running(*engine) as system:
         tally, stop = Tally(), asyncio.Event()
         clients = [await connect(system) for _ in range(4)]
         load = [asyncio.create_task(askuntil(stop, c, tally, n)) for n, c in enumerate(clients)]
@@ -161,8 +169,9 @@ async def test_one_answer_outlives_the_kill_of_every_process_one_after_another()
 
 async def test_nothing_outlives_the_sigkill_of_the_supervisor() -> None:
     async with running(guard=False) as system:
+        # On a new machine storage has a child for a while: pip, which fetches memory's model.
+        await until(lambda: len(system.processes()) == EVERYTHING, 60)
         everything = system.processes()
-        assert len(everything) == EVERYTHING
         system.process.kill()
         await until(lambda: not alive(everything), 1.0)
 

@@ -31,6 +31,8 @@ from tests.support.system import connect, running, running_pid, status_when
 from tests.support.waiting import eventually
 from tests.support.wirings import LoopbackWiring, Wiring, ZmqWiring
 
+pytestmark = pytest.mark.alone
+
 KILLS = int(os.environ.get("KILLS", "300"))
 PROCESS_KILLS = int(os.environ.get("PROCESS_KILLS", "5"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -16,8 +16,10 @@ from tests.support.actors import FREEZER, POISON
 from tests.support.system import connect, pid_of, running, running_pid, status_when, until
 from tests.support.work import rows
 
-FRAGILE_ENGINE = "actors.cpu_engine.class=tests.support.actors:FragileEngine"
+WITHOUT_MEMORY = ("actors.memory.enabled=false", "actors.tool_user.enabled=false")
+FRAGILE_ENGINE = ("actors.cpu_engine.class=tests.support.actors:FragileEngine", *WITHOUT_MEMORY)
 FRAGILE_ORCHESTRATOR = (
+    *WITHOUT_MEMORY,
     "actors.cpu_engine.class=tests.support.actors:CountingEngine",
     "actors.orchestrator.class=tests.support.actors:FragileOrchestrator",
 )
@@ -37,6 +39,17 @@ def settled(found: Status) -> bool:
     return all(actor.state in SETTLED for actor in found.actors)
 
 
+async def after_deaths(client: Client, **expected: int) -> Status:
+    """The status when all deaths were noticed and are mended: so many, and no more."""
+
+    def noticed(found: Status) -> bool:
+        return settled(found) and sum(restarts(found).values()) >= sum(expected.values())
+
+    found = await status_when(client, noticed)
+    assert restarts(found) == expected
+    return found
+
+
 async def others_answered(client: Client, count: int = 3) -> None:
     queries = [Query(text="count", max_tokens=WORDS) for _ in range(count)]
     answers = await asyncio.gather(*(client.ask(query) for query in queries))
@@ -45,12 +58,11 @@ async def others_answered(client: Client, count: int = 3) -> None:
 
 @pytest.mark.parametrize("word", [POISON, FREEZER])
 async def test_a_query_that_its_engine_dies_of_ends_after_two_deaths(word: str) -> None:
-    async with running(FRAGILE_ENGINE) as system, await connect(system) as client:
+    async with running(*FRAGILE_ENGINE) as system, await connect(system) as client:
         query = Query(text=word)
         with pytest.raises(Poisoned, match=r"cpu_engine, 2 times in a row.*noyau logs cpu_engine"):
             await client.ask(query)
-        found = await status_when(client, settled)
-        assert restarts(found) == {"cpu_engine": 2}
+        found = await after_deaths(client, cpu_engine=2)
         await until(lambda: rows(system)[query.id] == ("failed", 0, "poisoned"))
         await others_answered(client)
         # Asked again, it ends in the same way, and nobody dies of it; also elsewhere.
@@ -65,12 +77,12 @@ async def test_a_query_that_its_engine_dies_of_ends_after_two_deaths(word: str) 
 
 
 async def test_others_in_hand_at_the_same_deaths_are_answered() -> None:
-    async with running(FRAGILE_ENGINE) as system, await connect(system) as client:
+    async with running(*FRAGILE_ENGINE) as system, await connect(system) as client:
         poisoned = asyncio.create_task(client.ask(Query(text=POISON)))
         await others_answered(client)
         with pytest.raises(Poisoned):
             await poisoned
-        assert restarts(await status_when(client, settled)) == {"cpu_engine": 2}
+        await after_deaths(client, cpu_engine=2)
 
 
 async def test_an_engine_that_dies_while_it_counts_tokens_dies_of_the_query_too() -> None:
@@ -83,7 +95,7 @@ async def test_an_engine_that_dies_while_it_counts_tokens_dies_of_the_query_too(
         )
         with pytest.raises(Poisoned, match="cpu_engine, 2 times in a row"):
             await client.ask(query)
-        assert restarts(await status_when(client, settled)) == {"cpu_engine": 2}
+        await after_deaths(client, cpu_engine=2)
 
 
 async def test_where_every_engine_dies_of_it_a_query_ends_after_one_of_each() -> None:
@@ -93,11 +105,10 @@ async def test_where_every_engine_dies_of_it_a_query_ends_after_one_of_each() ->
         for setting in ("backend=simulated", "simulated_failure=die",
                         "simulated_failure_after_tokens=0")
     ]  # fmt: skip
-    async with running(*dying) as system, await connect(system) as client:
+    async with running(*dying, *WITHOUT_MEMORY) as system, await connect(system) as client:
         with pytest.raises(Poisoned, match="gpu_engine and cpu_engine, 2 times in a row"):
             await client.ask(Query(text="Why is the sky blue?"))
-        found = await status_when(client, settled)
-        assert restarts(found) == {"gpu_engine": 1, "cpu_engine": 1}
+        await after_deaths(client, gpu_engine=1, cpu_engine=1)
 
 
 @pytest.mark.parametrize("word", [POISON, FREEZER])
@@ -106,8 +117,7 @@ async def test_a_query_that_the_orchestrator_dies_of_ends_after_two_deaths(word:
         query = Query(text=word)
         with pytest.raises(Poisoned, match=r"orchestrator, 2 times in a row.*logs orchestrator"):
             await client.ask(query)
-        found = await status_when(client, settled)
-        assert restarts(found) == {"orchestrator": 2}
+        await after_deaths(client, orchestrator=2)
         await until(lambda: rows(system)[query.id][::2] == ("failed", "poisoned"))
         await others_answered(client)
         with pytest.raises(Poisoned, match="2 times in a row"):
@@ -122,13 +132,13 @@ async def test_others_in_hand_when_the_orchestrator_dies_of_one_are_answered() -
         with pytest.raises(Poisoned):
             await client.ask(Query(text=POISON))
         await others
-        assert restarts(await status_when(client, settled)) == {"orchestrator": 2}
+        await after_deaths(client, orchestrator=2)
 
 
 async def test_an_answer_that_gets_on_between_deaths_is_no_poison() -> None:
     engine = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
     many = "restart.max_restarts=100"
-    async with running(engine, many) as system, await connect(system) as client:
+    async with running(engine, many, *WITHOUT_MEMORY) as system, await connect(system) as client:
         victims = ["cpu_engine", "orchestrator"] * 3
         pieces: list[str] = []
         async with client.stream(Query(text="count", max_tokens=600)) as stream:

@@ -16,6 +16,8 @@ from protocol.lifecycle import SETTLED
 from protocol.messages.supervisor import Shutdown, Status
 from tests.support.system import System, connect, pid_of, running, running_pid, status_when, until
 
+pytestmark = pytest.mark.alone
+
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 TOLD = "it was stopped by a signal (state T)"
 

@@ -23,6 +23,7 @@ from protocol.errors import (
     NotAllowed,
     NotFound,
 )
+from protocol.lifecycle import SETTLED, ActorState
 from protocol.messages.actor import Disturb, Ping
 from protocol.messages.memory import ListMemories
 from protocol.messages.storage import ListAssets
@@ -45,13 +46,29 @@ async def broken(
     """A system with one fault in it, from which it has recovered."""
     async with (
         running(*ALLOWED, *settings) as system,
-        await connect(system) as client,
-        Conductor(client) as conductor,
+        put_in(system, kind, target, seconds) as found,
     ):
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def put_in(
+    system: System, kind: str, target: str, seconds: float = 1.0
+) -> AsyncGenerator[tuple[Client, Fault], None]:
+    """The same in a system that runs already."""
+    async with await connect(system) as client, Conductor(client) as conductor:
+        await status_when(client, lambda s: all(one.state in SETTLED for one in s.actors))
         fault = await conductor.inject(Step(0.0, kind, target, seconds))
         assert fault is not None
         await eventually(lambda: fault.over, BOUND_S)
         yield client, fault
+
+
+@pytest.fixture(scope="module")
+def broken_again_and_again() -> Iterator[System]:
+    """For faults that replace a process each, and leave a system that is well."""
+    with shared(*ALLOWED, "restart.max_restarts=1000") as system:
+        yield system
 
 
 # --- the process is gone, and another takes its place -----------------------------------------
@@ -73,9 +90,9 @@ async def broken(
     ],
 )
 async def test_a_fault_that_ends_a_process_is_noticed_and_another_one_answers(
-    kind: str, target: str, sign: str
+    broken_again_and_again: System, kind: str, target: str, sign: str
 ) -> None:
-    async with broken(kind, target) as (client, fault):
+    async with put_in(broken_again_and_again, kind, target) as (client, fault):
         assert sign in fault.sign
         assert fault.by not in ("", fault.epoch)
         assert fault.recover_ms is not None
@@ -91,8 +108,10 @@ async def test_one_that_ignores_the_order_to_end_is_killed_when_its_time_is_over
         assert fault.by not in ("", fault.epoch)
 
 
-async def test_who_asks_one_that_starts_slowly_waits_for_it() -> None:
-    async with running(*ALLOWED) as system, await connect(system) as client:
+async def test_who_asks_one_that_starts_slowly_waits_for_it(
+    broken_again_and_again: System,
+) -> None:
+    async with await connect(broken_again_and_again) as client:
         await client.ask(Inject(fault="slow_start", target="storage", seconds=2))
         await client.ask(Inject(fault="kill", target="storage"))
         await status_when(client, lambda s: "storage starting" in s.reason)
@@ -255,8 +274,10 @@ async def test_no_fault_is_put_in_where_the_settings_do_not_allow_it() -> None:
         assert {a.name: a.pid for a in after.actors} == {a.name: a.pid for a in before.actors}
 
 
-async def test_wrong_orders_are_refused_with_what_would_be_right() -> None:
-    async with running(*ALLOWED) as system, await connect(system) as client:
+async def test_wrong_orders_are_refused_with_what_would_be_right(
+    broken_again_and_again: System,
+) -> None:
+    async with await connect(broken_again_and_again) as client:
         with pytest.raises(NotFound, match=r"there are: storage, .*spawner, supervisor, guard"):
             await client.ask(Inject(fault="kill", target="nobody"))
         with pytest.raises(NotFound, match="there are: "):
@@ -267,6 +288,10 @@ async def test_wrong_orders_are_refused_with_what_would_be_right() -> None:
         await client.ask(late)
         await client.ask(Inject(fault="kill", target="memory"))
         await status_when(client, lambda s: "memory starting" in s.reason)
+        # The client hears of it by itself, and may still have the connection to the dead one.
+        async with asyncio.timeout(BOUND_S):
+            while client.caller.directory.entries["memory"].state is ActorState.READY:
+                await client.caller.wait_for_news(client.caller.clock.now() + BOUND_S)
         with pytest.raises(ActorUnavailable, match="memory is still"):
             await client.ask(Disturb(fault="spin"), to="memory", timeout_s=0.5)
 
@@ -312,28 +337,36 @@ async def test_a_short_random_run_keeps_the_budget_and_leaves_nothing() -> None:
             assert [item for item in kept.items if item.source.startswith("noyau chaos")] == []
 
 
-async def test_the_plan_is_shown_and_nothing_of_it_is_done() -> None:
-    async with running(*SIMULATED) as system, await connect(system) as client:
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[System]:
+    """For what the command does to a system of its own, and leaves well."""
+    with shared(*SIMULATED, "restart.max_restarts=1000") as system:
+        yield system
+
+
+async def test_the_plan_is_shown_and_nothing_of_it_is_done(simulated: System) -> None:
+    async with await connect(simulated) as client:
+        system = simulated
+        before = {actor.pid for actor in (await client.status()).actors}
         words = ("--seed", "5", "--for", "30s", "--plan")
         code, out, error = await chaos(system, *words)
         assert code == 0
         assert "seed 5" in error
         assert (code, out, error) == await chaos(system, "run", *words)
         found = await client.status()
-        assert {actor.restarts for actor in found.actors} == {0}
+        assert {actor.pid for actor in found.actors} == before
 
 
-async def test_one_fault_says_how_long_it_took() -> None:
-    async with running(*SIMULATED) as system:
-        code, out, _ = await chaos(system, "kill", "storage")
-        assert code == 0
-        assert "kill storage: noticed after" in out
-        code, out, _ = await chaos(system, "fail", "orchestrator", "--requests", "3", "--json")
-        assert code == 0
-        assert json.loads(out)["recovered"] is True
-        code, _, error = await chaos(system, "kill", "nobody")
-        assert code == 1
-        assert "there are: storage" in error
+async def test_one_fault_says_how_long_it_took(simulated: System) -> None:
+    code, out, _ = await chaos(simulated, "kill", "storage")
+    assert code == 0
+    assert "kill storage: noticed after" in out
+    code, out, _ = await chaos(simulated, "fail", "orchestrator", "--requests", "3", "--json")
+    assert code == 0
+    assert json.loads(out)["recovered"] is True
+    code, _, error = await chaos(simulated, "kill", "nobody")
+    assert code == 1
+    assert "there are: storage" in error
 
 
 @pytest.mark.parametrize(
@@ -345,8 +378,9 @@ def test_wrong_usage_is_told_without_a_traceback(words: tuple[str, ...]) -> None
     assert "Traceback" not in done.stderr
 
 
-async def test_ctrl_c_ends_a_run_with_the_report_so_far() -> None:
-    async with running(*SIMULATED) as system, await connect(system) as client:
+async def test_ctrl_c_ends_a_run_with_the_report_so_far(simulated: System) -> None:
+    system = simulated
+    async with await connect(system) as client:
         before = pid_of(await client.status(), "storage")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "noyau", "chaos", "run", "--for", "10m", "--clients", "2",

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from noyau import Client
 from noyau.app import VERBS
 from noyau.processes import alive
 from protocol.messages.supervisor import Status
+from tests.support.invoking import invoked
 from tests.support.model import shared_assets
 from tests.support.system import (
     System,
@@ -35,14 +37,25 @@ SIMULATED = ("actors.cpu_engine.settings.backend=simulated",
              "restart.max_restarts=1000")  # fmt: skip
 
 
+# What they do is done in a moment, and nothing of it is about processes or terminals.
+AT_ONCE = (
+    "status", "ask", "conversations", "memories", "models", "files", "assets", "restart", "drain",
+    "reload", "keys", "protocol",
+)  # fmt: skip
+
+
 def noyau(
     *arguments: str, run_folder: Path | None = None, stdin: str | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command; returns what it printed and its exit code."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")} | variables
+    """Run the command; returns what it printed and its exit code. In this process where it can
+    be, as a new one takes a second to import what it needs: not in the main thread, whose loop is
+    the test's, and inside which the command's own cannot run."""
+    settings = {"COLUMNS": "200", "NO_COLOR": "1"} | variables
     if run_folder is not None:
-        environment["NOYAU_RUN__FOLDER"] = str(run_folder)
-    environment |= {"COLUMNS": "200", "NO_COLOR": "1"}
+        settings["NOYAU_RUN__FOLDER"] = str(run_folder)
+    if arguments[0] in AT_ONCE and threading.current_thread() is not threading.main_thread():
+        return invoked(*arguments, stdin=stdin or "", **settings)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")} | settings
     return subprocess.run(
         [sys.executable, "-m", "noyau", *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
@@ -59,11 +72,40 @@ async def command(system: System, *arguments: str, stdin: str | None = None) -> 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_stands_in_the_readme_or_docs(verb: str) -> None:
-    shown = noyau(verb, "--help")
+    shown = invoked(verb, "--help")
     assert shown.returncode == 0
     assert "Usage" in shown.stdout
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     assert any(f"noyau {verb}" in page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["assets", "list"], ["protocol", "schema"], ["protocol", "operations"]]
+)
+def test_output_that_cannot_be_written_is_said_in_one_line_and_by_the_exit_code(
+    words: list[str], tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "noyau", *words], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=90, check=False,
+            env=os.environ | {"NOYAU_DATA__FOLDER": str(tmp_path), "NOYAU_RUN__FOLDER": "/none"},
+        )  # fmt: skip
+    assert done.stderr == "noyau: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_who_stops_reading_the_output_is_told_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "noyau", "protocol", "schema"], cwd=ROOT, stdout=writing,
+            stderr=subprocess.PIPE, text=True, timeout=90, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 1)
 
 
 @pytest.mark.parametrize("verb", ["status", "ask", "down", "restart"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from actors.memory.reference import SENTENCE, cosine_to_reference
 from noyau import Answer, Client, Query
-from protocol.errors import UnusableModel
+from protocol.errors import InvalidRequest, NotFound, UnusableModel
+from protocol.messages.engine import EmbedTexts
 from protocol.messages.orchestrator import GetRuntime
-from tests.support.model import model_path
+from tests.support.model import embedding_model_path, model_path
 from tests.support.system import System, connect, shared
 
 
@@ -29,6 +32,7 @@ def system(folder: Path) -> Iterator[System]:
     with shared(
         *(f"actors.cpu_engine.settings.models.{name}={folder}/{name}.gguf"
           for name in ("one", "two", "lost")),
+        f"actors.cpu_engine.settings.embedding_models.minilm={embedding_model_path()}",
         "actors.cpu_engine.settings.context_tokens=1024",
         'actors.orchestrator.settings.experts={ coder = { model = "two", max_tokens = 5 } }',
     ) as found:  # fmt: skip
@@ -82,3 +86,32 @@ async def test_a_model_whose_file_is_lost_is_told_and_harms_no_other(system: Sys
         with pytest.raises(UnusableModel, match=r"models\.lost.*No such file"):
             await ask(client, model="lost")
         assert (await ask(client)).text
+
+
+async def test_texts_are_embedded_by_a_model_for_that_beside_the_answers(system: System) -> None:
+    async with await connect(system) as client:
+        answering = asyncio.create_task(ask(client))
+        texts = [SENTENCE, *(f"text {number}" for number in range(40))]
+        told = await client.ask(EmbedTexts(texts=texts), to="cpu_engine", timeout_s=60)
+        assert (await answering).text
+        assert len(told.vectors) == 41
+        assert (told.dimension, told.device, told.backend) == (384, "cpu", "llama_cpp")
+        vector = struct.unpack("<384f", told.vectors[0])
+        assert cosine_to_reference(vector) > 0.999
+        assert told.prompt_tokens > 41 * 4
+        named = await client.ask(EmbedTexts(texts=[SENTENCE], model="minilm"), to="cpu_engine")
+        assert named.model == told.model
+        assert told.model_name in await loaded(client)
+
+
+async def test_what_cannot_be_embedded_is_refused_in_words(system: System) -> None:
+    async with await connect(system) as client:
+        for wrong, error, words in (
+            (EmbedTexts(texts=["a", " "]), InvalidRequest, "text 1 is empty"),
+            (EmbedTexts(texts=["word " * 600]), InvalidRequest, "text 0 has 602 tokens.*at most"),
+            (EmbedTexts(texts=["a"], model="two"), NotFound, "no model 'two' that embeds.*minilm"),
+        ):
+            with pytest.raises(error, match=words):
+                await client.ask(wrong, to="cpu_engine")
+        with pytest.raises(NotFound, match="no engine has a model 'minilm'"):
+            await ask(client, model="minilm")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,16 @@ async def test_a_rolling_restart_of_everything_under_load_fails_no_request() -> 
         done.set()
         await asyncio.gather(*load)
         assert {actor.restarts for actor in after.actors} == {1}
+
+
+async def test_a_request_that_crosses_with_an_orderly_end_is_the_next_ones() -> None:
+    call = CallTool(name="calculator", arguments={"expression": "6 * 7"})
+    async with running(COUNTING) as system, await connect(system) as client:
+        for _ in range(3):
+            assert "42" in (await client.ask(call)).text
+            os.kill(pid_of(await client.status(), "tool_user"), signal.SIGTERM)
+            # Whether that was done, nobody could say of one that was not read.
+            assert "42" in (await client.ask(call)).text
 
 
 async def test_who_is_drained_finishes_its_work_and_stays_stopped_until_it_is_wanted() -> None:

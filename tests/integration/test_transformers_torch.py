@@ -23,7 +23,7 @@ import transformers
 from actors.engine.backends import Piece, Prefill, Task
 from actors.engine.backends.llama_cpp import LlamaCpp
 from actors.engine.backends.transformers_torch.backend import Transformers
-from actors.engine.backends.transformers_torch.forward import Forward, is_out_of_memory
+from actors.engine.backends.transformers_torch.forward import Forward, is_broken, is_out_of_memory
 from actors.engine.backends.transformers_torch.requests import Chosen, Want
 from actors.engine.backends.turns import chat_turns
 from configs.engine_settings import EngineSettings
@@ -203,6 +203,21 @@ def test_the_cpus_lack_of_memory_is_known_too() -> None:
         torch.zeros(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("something else"))
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("CUDA error: device-side assert triggered", True),
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: out of memory", False),
+        ("CUDA error: invalid configuration argument", False),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_after_an_error_of_a_kernel_the_device_is_broken(text: str, broken: bool) -> None:
+    assert is_broken(RuntimeError(text)) is broken
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use this machine's GPU")

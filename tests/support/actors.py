@@ -13,14 +13,16 @@ from collections.abc import AsyncGenerator
 
 from actors.kernel import Actor, handles
 from actors.orchestrator import Orchestrator
-from protocol.errors import EngineFailed
+from protocol.errors import EngineFailed, NotFound
 from protocol.messages.base import Ask, Empty, Message, Role
 from protocol.messages.engine import (
     ChatMessage,
     CountTokens,
+    EmbedTexts,
     Generate,
     Generated,
     Misbehave,
+    TextVectors,
     TokenCounts,
     Tokens,
 )
@@ -41,6 +43,11 @@ class CountingEngine(Actor):
     def count(self, message: CountTokens) -> TokenCounts:
         """A number is a token."""
         return TokenCounts(counts=[len(text.split()) for text in message.texts])
+
+    @handles(EmbedTexts)
+    def embed(self, message: EmbedTexts) -> TextVectors:
+        """It has no model for that."""
+        raise NotFound(f"{self.name} has no model that embeds texts")
 
     @handles(Misbehave)
     def misbehave(self, message: Misbehave) -> Empty:

@@ -33,9 +33,10 @@ from protocol.messages.engine import (
     Continuation,
     Sampling,
 )
-from tests.support.model import model_path, shared_assets
+from tests.support.model import embedding_model_path, model_path, shared_assets
 
 MODEL = "the real one"
+EMBEDDING_MODEL = "the real one that embeds"
 CONTEXT_TOKENS = 512
 BATCH_TOKENS = 32
 OPTIONS = EngineSettings(
@@ -87,11 +88,24 @@ class LlamaCppBench:
         _KEPT.append(backend)
         return backend
 
+    @staticmethod
+    def embedder() -> Backend:
+        return _embedder()
+
 
 @functools.cache
 def _server() -> LlamaCppBench:
     """A llama-server of this process's own, on loopback and with an API key."""
     return LlamaCppBench()
+
+
+@functools.cache
+def _embedder() -> LlamaCpp:
+    """The same with an embedding model."""
+    backend = LlamaCpp()
+    _KEPT.append(backend)
+    backend.load(embedding_model_path(), EMBEDDING_MODEL, OPTIONS, embeds=True)
+    return backend
 
 
 class OpenAIHttpBench:
@@ -101,19 +115,29 @@ class OpenAIHttpBench:
 
     def __init__(self) -> None:
         server = _server()
-        self.backend = self.fresh()
         self.tokens, self.text = server.tokens, server.text
-        host, port = server.backend._address
-        with tempfile.NamedTemporaryFile("w") as key_file:
-            key_file.write(server.backend._key)
-            key_file.flush()
-            settings = {"url": f"http://{host}:{port}/v1", "api_key_file": Path(key_file.name)}
-            options = OPTIONS.model_copy(update=settings)
-            self.loaded = self.backend.load(Path(), MODEL, options)
+        self.backend, self.loaded = self._connected(server.backend, MODEL)
 
     @staticmethod
     def fresh() -> Backend:
         return OpenAIHttp()
+
+    @classmethod
+    def embedder(cls) -> Backend:
+        return cls._connected(_embedder(), EMBEDDING_MODEL, embeds=True)[0]
+
+    @classmethod
+    def _connected(
+        cls, server: LlamaCpp, model: str, *, embeds: bool = False
+    ) -> tuple[Backend, Loaded]:
+        host, port = server._address
+        backend = cls.fresh()
+        with tempfile.NamedTemporaryFile("w") as key_file:
+            key_file.write(server._key)
+            key_file.flush()
+            settings = {"url": f"http://{host}:{port}/v1", "api_key_file": Path(key_file.name)}
+            options = OPTIONS.model_copy(update=settings)
+            return backend, backend.load(Path(), model, options, embeds=embeds)
 
 
 class SimulatedBench:
@@ -134,6 +158,12 @@ class SimulatedBench:
     @staticmethod
     def fresh() -> Backend:
         return Simulated()
+
+    @classmethod
+    def embedder(cls) -> Backend:
+        backend = cls.fresh()
+        backend.load(Path(), EMBEDDING_MODEL, OPTIONS, embeds=True)
+        return backend
 
 
 class TransformersBench:

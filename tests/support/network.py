@@ -118,6 +118,11 @@ class Wire:
         self.link.send(self._codec.encode(replace(envelope, **fields)))
         return envelope.id
 
+    @property
+    def waiting(self) -> int:
+        """Envelopes that came and were not taken yet."""
+        return self._inbox.qsize()
+
     async def next(self) -> Envelope:
         """The next envelope that comes."""
         return await asyncio.wait_for(self._inbox.get(), BOUND_S)
@@ -169,6 +174,7 @@ class Network:
         self,
         owner: object,
         *,
+        name: str = ACTOR,
         epoch: str = "1",
         announced: ActorState | None = ActorState.READY,
         clock: Clock | None = None,
@@ -177,9 +183,9 @@ class Network:
         state: Callable[[], ActorState] = lambda: ActorState.READY,
         max_open_per_peer: int = MAX_OPEN_PER_PEER,
     ) -> Node:
-        """Start an incarnation of the one actor there is, and have the supervisor tell of it."""
+        """Start an incarnation of an actor, and have the supervisor tell of it."""
         node = self._start(
-            ACTOR, owner, epoch, f"{ACTOR}.{epoch}",
+            name, owner, epoch, f"{name}.{epoch}",
             clock=clock, codec=codec, hooks=hooks, state=state, max_open_per_peer=max_open_per_peer,
         )  # fmt: skip
         if announced is not None:
@@ -206,19 +212,25 @@ class Network:
 
     def announce(self, node: Node, state: ActorState = ActorState.READY) -> None:
         """Have the supervisor tell where this incarnation is."""
-        self.tell(epoch=node.epoch, endpoint=node.endpoint, state=state)
+        self.tell(name=node.name, epoch=node.epoch, endpoint=node.endpoint, state=state)
 
     def tell(
-        self, *, state: ActorState, epoch: str = "", endpoint: str = "", reason: str = ""
+        self,
+        *,
+        state: ActorState,
+        name: str = ACTOR,
+        epoch: str = "",
+        endpoint: str = "",
+        reason: str = "",
     ) -> None:
-        """Have the supervisor tell something of the actor."""
+        """Have the supervisor tell something of an actor."""
         self.everybody.put(
-            DirectoryEntry(name=ACTOR, epoch=epoch, endpoint=endpoint, state=state, reason=reason)
+            DirectoryEntry(name=name, epoch=epoch, endpoint=endpoint, state=state, reason=reason)
         )
 
-    def identity(self, epoch: str = "7", secret: bytes = SECRET) -> Identity:
+    def identity(self, epoch: str = "7", secret: bytes = SECRET, name: str = "asker") -> Identity:
         """Who another actor is that asks this one."""
-        return Identity("asker", epoch, secret)
+        return Identity(name, epoch, secret)
 
     async def caller(
         self,

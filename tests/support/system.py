@@ -80,21 +80,22 @@ async def running(
     *assignments: str,
     guard: bool = True,
     wait: bool = True,
-    assets: bool = True,
+    assets: bool | Path = True,
     environment: dict[str, str] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> AsyncGenerator[System, None]:
     """A noyau with these settings, all of its actors READY unless ``wait`` is false.
 
-    Weights are fetched once for all tests; with ``assets=False`` it starts without any. ``files``
-    lie in its data folder before it starts.
+    Weights are fetched once for all tests; with ``assets=False`` it starts without any, with a path
+    with those that are there. ``files`` lie in its data folder before it starts.
     """
     folder = Path(tempfile.mkdtemp(prefix="ny", dir="/tmp"))
     (folder / "data").mkdir()
     for name, content in (files or {}).items():
         (folder / "data" / name).write_bytes(content)
     if assets:
-        (folder / "data" / "assets").symlink_to(shared_assets())
+        there = assets if isinstance(assets, Path) else shared_assets()
+        (folder / "data" / "assets").symlink_to(there)
     command = [sys.executable, "-m", "supervision.guard" if guard else "supervisor"]
     if not guard:
         command.append("--no-guard")

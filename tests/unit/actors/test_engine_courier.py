@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from actors.engine.courier import TOGETHER_S, Courier, Mailbox
+from actors.engine.courier import ALONE_S, SHARED_S, Courier, Mailbox
 
 
 class StandingLoop:
@@ -67,6 +67,20 @@ def test_the_first_item_is_delivered_at_once(loop: StandingLoop, courier: Courie
     assert taken(mailbox) == [1]
 
 
+def test_who_reads_alone_does_not_wait_as_long_as_several_do(
+    loop: StandingLoop, courier: Courier
+) -> None:
+    one, other = opened(courier), opened(courier)
+    assert ALONE_S < SHARED_S
+    one.post(1)
+    loop.turn()
+    assert [delay for delay, _ in loop.later] == [ALONE_S]
+    one.post(2)
+    other.post(2)
+    loop.wait()
+    assert [delay for delay, _ in loop.later] == [SHARED_S]
+
+
 def test_what_follows_is_delivered_together_after_a_while_without_being_asked_for(
     loop: StandingLoop, courier: Courier
 ) -> None:
@@ -77,7 +91,7 @@ def test_what_follows_is_delivered_together_after_a_while_without_being_asked_fo
         one.post(number)
         other.post(number * 10)
     assert not loop.soon
-    assert [delay for delay, _ in loop.later] == [TOGETHER_S]
+    assert [delay for delay, _ in loop.later] == [ALONE_S]
     assert taken(one) == [1]
     assert taken(other) == []
     loop.wait()

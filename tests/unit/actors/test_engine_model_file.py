@@ -17,7 +17,13 @@ from protocol.errors import UnusableModel
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
-def write_model(path: Path, *, template: str = TEMPLATE, kv_heads: int | list[int] = 2) -> Path:
+def write_model(
+    path: Path,
+    *,
+    template: str = TEMPLATE,
+    kv_heads: int | list[int] = 2,
+    pooling: gguf.PoolingType | None = None,
+) -> Path:
     """A GGUF file that says all that is asked of it: 3 layers, 4 heads of 8 numbers."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Tiny")
@@ -26,6 +32,8 @@ def write_model(path: Path, *, template: str = TEMPLATE, kv_heads: int | list[in
     writer.add_block_count(3)
     writer.add_head_count(4)
     writer.add_head_count_kv(kv_heads)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
     if template:
         writer.add_chat_template(template)
     writer.add_tensor("token_embd.weight", numpy.zeros((64, 32), dtype=numpy.float32))
@@ -42,7 +50,13 @@ def test_what_a_file_says_of_itself_is_read(tmp_path: Path) -> None:
         path, path.stat().st_size, "Tiny", "llama", 2048,
         # Keys and values: 3 layers of 2 heads of 8 numbers of 2 bytes.
         cache_bytes_per_token=2 * 3 * 2 * 8 * 2, has_chat_template=True,
+        pools=False,
     )  # fmt: skip
+
+
+def test_a_model_that_embeds_says_how_the_vectors_of_its_tokens_become_one(tmp_path: Path) -> None:
+    assert read_model(write_model(tmp_path / "tiny.gguf", pooling=gguf.PoolingType.CLS)).pools
+    assert not read_model(write_model(tmp_path / "none.gguf", pooling=gguf.PoolingType.NONE)).pools
 
 
 def test_layers_may_differ_in_their_heads(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from actors.engine.backends import Emit, Outcome, Piece, Prefill, Task
-from actors.engine.backends.llama_cpp import _error, _failed, _Reader, _request
+from actors.engine.backends.llama.errors import error_of, failure
+from actors.engine.backends.llama.reading import Reader
+from actors.engine.backends.llama.requests import request_of
 from protocol.errors import EngineFailed, EngineGarbage, EngineOutOfMemory, InvalidRequest
 from protocol.messages.engine import ChatMessage, Sampling
 
@@ -62,14 +65,14 @@ class Listener:
         self.task = Task(question, Sampling(), logprobs=logprobs)
         self.read = 0
         """How often it was said that the prompt is read."""
-        self.reader = _Reader(self.task, emit or self.told.append, self._on_read)
+        self.reader = Reader(self.task, emit or self.told.append, self._on_read)
 
     def _on_read(self) -> None:
         self.read += 1
 
     def take(self, *chunks: dict[str, Any]) -> list[bool]:
         """Pass them on; True where llama.cpp is asked to stop."""
-        return [self.reader.take(one) for one in chunks]
+        return [self.reader.take(json.dumps(one).encode()) for one in chunks]
 
     @property
     def pieces(self) -> list[Piece]:
@@ -151,7 +154,7 @@ def test_the_reason_is_length_or_stop(said: str, told: str) -> None:
     assert outcome.finish_reason == told
 
 
-def test_a_call_that_ends_without_an_end_has_failed() -> None:
+def test_a_call_that_ends_without_an_end_hasfailure() -> None:
     it = Listener()
     it.take(chunk("Paris", 38634, 1))
     with pytest.raises(EngineFailed, match="without saying why"):
@@ -200,7 +203,7 @@ def test_a_prompt_that_is_too_long_is_told_with_both_numbers() -> None:
     ],
 )
 def test_what_llama_cpp_refuses_is_the_callers_mistake(error: dict[str, Any]) -> None:
-    mapped = _error(error)
+    mapped = error_of(error)
     assert isinstance(mapped, InvalidRequest)
     assert "n > 1" in mapped.message
 
@@ -216,14 +219,14 @@ def test_what_llama_cpp_refuses_is_the_callers_mistake(error: dict[str, Any]) ->
     ],
 )
 def test_any_other_error_is_the_engines_own(error: object) -> None:
-    mapped = _error(error)
+    mapped = error_of(error)
     assert isinstance(mapped, EngineFailed)
     assert "out of memory" in mapped.message
 
 
-def test_an_error_without_its_numbers_is_still_an_error() -> None:
-    assert _error({"type": "exceed_context_size_error"}).details["context_tokens"] == 0
-    assert isinstance(_error(None), EngineFailed)
+def test_an_error_without_its_numbers_is_still_anerror_of() -> None:
+    assert error_of({"type": "exceed_context_size_error"}).details["context_tokens"] == 0
+    assert isinstance(error_of(None), EngineFailed)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_the_first_thing_that_went_wrong_is_what_is_raised() -> None:
 
 def test_the_request_asks_for_ids_and_for_the_count_that_proves_them() -> None:
     task = Task([], Sampling(temperature=0, top_p=0.5, stop=["\n"]))
-    assert _request(task, 7) == {
+    assert request_of(task, 7) == {
         "max_tokens": 7, "temperature": 0, "top_p": 0.5, "top_k": 40, "min_p": 0.05,
         "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": ["\n"],
         "stream": True, "return_progress": True, "logprobs": 1, "post_sampling_probs": True,
@@ -279,14 +282,18 @@ def test_the_request_asks_for_ids_and_for_the_count_that_proves_them() -> None:
 
 
 def test_probabilities_that_were_asked_for_are_those_before_the_sampling() -> None:
-    request = _request(Task([], Sampling(), logprobs=5), 7)
+    request = request_of(Task([], Sampling(), logprobs=5), 7)
     assert (request["logprobs"], request["post_sampling_probs"]) == (5, False)
 
 
 @pytest.mark.parametrize("part", [{"id": 1, "token": "a", "prob": None},
-                                  {"id": 1, "token": "a", "logprob": None}])  # fmt: skip
+                                  {"id": 1, "token": "a", "logprob": None},
+                                  {"id": 1, "token": "a", "logprob": None,
+                                   "top_logprobs": [{"token": "a", "logprob": None}]},
+                                  {"id": 1, "token": "a", "logprob": -1,
+                                   "top_logprobs": [{"token": "a", "logprob": None}]}])  # fmt: skip
 def test_a_probability_that_is_no_number_is_garbage(part: dict[str, object]) -> None:
-    listener = Listener(logprobs=0)
+    listener = Listener(logprobs=2)
     listener.take({"choices": [{"text": "a", "logprobs": {"content": [part]},
                                 "finish_reason": None}]})  # fmt: skip
     with pytest.raises(EngineGarbage, match="NaN"):
@@ -305,13 +312,13 @@ def test_what_is_raised_over_a_piece_ends_the_generation_and_is_raised() -> None
 
 @pytest.mark.parametrize("text", ["CUDA error: out of memory", "failed to allocate buffer"])
 def test_a_device_without_memory_is_told_apart(text: str) -> None:
-    assert isinstance(_failed(text), EngineOutOfMemory)
-    assert not isinstance(_failed("something else"), EngineOutOfMemory)
+    assert isinstance(failure(text), EngineOutOfMemory)
+    assert not isinstance(failure("something else"), EngineOutOfMemory)
 
 
 def test_a_seed_is_passed_on_when_there_is_one() -> None:
-    assert _request(Task([], Sampling(seed=0)), 1)["seed"] == 0
-    assert "seed" not in _request(Task([], Sampling()), 1)
+    assert request_of(Task([], Sampling(seed=0)), 1)["seed"] == 0
+    assert "seed" not in request_of(Task([], Sampling()), 1)
 
 
 def test_the_prompt_is_read_when_the_first_token_comes_and_that_is_said_once() -> None:

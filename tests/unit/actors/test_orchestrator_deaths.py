@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -45,6 +46,8 @@ from tests.support.waiting import eventually
 BOUNDS = DeathBounds(in_a_row=2, in_all=16)
 ENGINE = "cpu_engine"
 SETTINGS = load_settings(environ={}, assignments=[f'query.engines=["{ENGINE}"]'])
+REQUEST = cast(Request, SimpleNamespace(verdict=None))
+"""Nobody but its client takes it back."""
 END = Generated(
     finish_reason="stop", model="m", model_name="m", device="cpu", backend="simulated",
     prompt_tokens=1, completion_tokens=1, prefill_ms=0, decode_ms=0, tokens_per_s=0,
@@ -95,8 +98,13 @@ class System:
     says: dict[str, list[EngineStream]] = field(default_factory=dict)
     """By question, what is said to each try."""
     rows: dict[str, Work] = field(default_factory=dict)
+    bounds: DeathBounds = BOUNDS
+    settled: list[str] = field(default_factory=list)
+    """Ids of the queries whose end was written."""
     tries: list[str] = field(default_factory=list)
     storage_error: NoyauError | None = None
+    storage_gate: asyncio.Event | None = None
+    """Until it is set, no death is counted."""
     directory: Directory = field(default_factory=Directory)
 
     def __post_init__(self) -> None:
@@ -121,17 +129,20 @@ class System:
                     message.id, "query", WorkState.ACCEPTED, message.request, message.holder, 0.0
                 )
                 returned = Return(message.lost, message.emitted) if message.lost else None
-                return self._put(accepted_by(self.rows.get(message.id), new, returned, BOUNDS))
+                return self._put(accepted_by(self.rows.get(message.id), new, returned, self.bounds))
             case RecordDeath():
+                if self.storage_gate is not None:
+                    await self.storage_gate.wait()
                 if self.storage_error is not None:
                     raise self.storage_error
                 row = self.rows[message.id]
-                return self._put(died_over(row, message.died, message.emitted, BOUNDS, 0.0))
+                return self._put(died_over(row, message.died, message.emitted, self.bounds, 0.0))
             case ListPoisoned():
                 return PoisonedWork(
                     ids=[row.id for row in self.rows.values() if row.error_code == "poisoned"]
                 )
             case SettleWork():
+                self.settled.append(message.id)
                 return Empty()
         raise AssertionError(f"{message} is not expected")
 
@@ -152,19 +163,20 @@ def tries(*each: tuple[list[str], NoyauError | None]) -> list[EngineStream]:
 class Orchestrating:
     """One incarnation of an orchestrator."""
 
-    def __init__(self, system: System, epoch: str = "b-1") -> None:
+    def __init__(self, system: System, epoch: str = "b-1", max_deaths_in_a_row: int = 2) -> None:
         caller = cast(Caller, system)
         self.clock = ManualClock()
-        self.acceptance = Acceptance(caller, epoch, grace_s=30)
+        self.acceptance = Acceptance(caller, epoch, 30, max_deaths_in_a_row)
         self.engines = Engines(caller, self.clock, SETTINGS, lambda *a, **b: None)
 
-    async def answer(self, query: Query) -> str:
+    async def answer(self, query: Query, hear: Callable[[str], object] = lambda _: None) -> str:
         answer = AnswerInProgress(query.id, "", 0.0, 16, query.begun)
         turns = [ChatMessage(role="user", content=query.text)]
         wanted = Wanted(Generate(messages=turns), until=1000.0)
-        async with self.acceptance.of(query, cast(Request, None)) as accepted:
-            async for _ in self.engines.generate(wanted, answer, accepted):
+        async with self.acceptance.of(query, REQUEST) as accepted:
+            async for piece in self.engines.generate(wanted, answer, accepted):
                 accepted.got_on()
+                hear(piece.text)
         return answer.text
 
 
@@ -180,6 +192,55 @@ async def test_the_second_death_in_a_row_ends_the_query_and_there_is_no_third_tr
         await Orchestrating(system).answer(query)
     assert system.tries == ["q", "q"]
     assert system.rows[query.id].error_code == "poisoned"
+
+
+async def test_while_a_first_death_is_counted_the_next_engine_reads_and_says_nothing() -> None:
+    gate = asyncio.Event()
+    system = System(says={"q": tries((["a"], died("b-4")), (["b"], None))}, storage_gate=gate)
+    query = Query(text="q")
+    heard: list[str] = []
+    here = Orchestrating(system)
+    answering = asyncio.create_task(here.answer(query, heard.append))
+    await eventually(lambda: system.tries == ["q", "q"])
+    assert (heard, system.rows[query.id].deaths.in_all) == (["a"], 0)
+    gate.set()
+    assert await answering == "ab"
+    assert system.rows[query.id].deaths.in_all == 1
+
+
+async def test_a_second_death_is_not_counted_before_the_first_is() -> None:
+    gate = asyncio.Event()
+    system = System(says={"q": tries(([], died("b-4")), ([], died("b-5")))}, storage_gate=gate)
+    answering = asyncio.create_task(Orchestrating(system).answer(Query(text="q")))
+    await eventually(lambda: system.tries == ["q", "q"])
+    assert not answering.done()
+    gate.set()
+    with pytest.raises(Poisoned, match="2 times in a row"):
+        await answering
+    assert system.tries == ["q", "q"]
+
+
+async def test_where_one_death_is_too_many_there_is_no_second_try() -> None:
+    system = System(says={"q": tries(([], died("b-4")))}, bounds=DeathBounds(1, 16))
+    with pytest.raises(Poisoned):
+        await Orchestrating(system, max_deaths_in_a_row=1).answer(Query(text="q"))
+    assert system.tries == ["q"]
+
+
+async def test_what_is_taken_back_while_a_death_is_counted_ends_after_that() -> None:
+    gate = asyncio.Event()
+    said = [*tries(([], died("b-4"))), EngineStream([], None, asyncio.Event())]
+    system = System(says={"q": said}, storage_gate=gate)
+    here = Orchestrating(system)
+    answering = asyncio.create_task(here.answer(Query(text="q")))
+    await eventually(lambda: system.tries == ["q", "q"])
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert system.settled == []
+    gate.set()
+    await here.acceptance.settled(5)
+    assert len(system.settled) == 1
 
 
 async def test_new_text_between_two_deaths_is_no_row_of_deaths() -> None:

@@ -118,3 +118,12 @@ def test_whatever_the_settings_take_can_be_sampled_with(usual: dict[str, Any]) -
         options(**usual)
     least = {"top_p": 0.01, "temperature": 0, "top_k": 0, "min_p": 0, "max_tokens": 1}
     manner_of(Query(text="q"), OrchestratorSettings.model_validate(least), [])
+
+
+@pytest.mark.parametrize(
+    ("query", "may_lack"),
+    [(Query(text="q", expert="poet"), True), (Query(text="q", expert="poet", model="big"), False)],
+)
+def test_a_model_that_only_the_expert_names_may_lack(query: Query, *, may_lack: bool) -> None:
+    manner = manner_of(query, USUAL, ["big"])
+    assert (manner.model, manner.model_may_lack) == ("big", may_lack)

@@ -14,9 +14,18 @@ from actors.orchestrator.generating import Engines
 from actors.orchestrator.wanted import Wanted
 from configs import load_settings
 from protocol.clock import ManualClock
-from protocol.errors import DeadlineExceeded, EngineFailed, Overloaded, WouldBeDegraded
+from protocol.errors import (
+    AssetUnavailable,
+    DeadlineExceeded,
+    EngineFailed,
+    NoyauError,
+    OptionalAssetMissing,
+    Overloaded,
+    UnusableModel,
+    WouldBeDegraded,
+)
 from protocol.lifecycle import ActorState
-from protocol.messages.engine import ChatMessage, Generate
+from protocol.messages.engine import ChatMessage, Generate, Stage, Tokens
 from tests.support.engines import END, ScriptedCaller, as_caller, entry
 
 GPU = entry("gpu_engine", "g-1", models=["default", "big"])
@@ -210,3 +219,106 @@ async def test_nor_do_tokens_that_were_made_and_not_said_add_to_it() -> None:
     world.caller.says(GPU.name, "one ", "two ", end(10, 4))
     used = (await world.answer()).finish(100.0, "lite").usage
     assert (used.prompt_tokens, used.completion_tokens) == (10, 2)
+
+
+NOT_HERE = AssetUnavailable("big could not be fetched: no network")
+OPTIONAL = OptionalAssetMissing("big, which is optional, cannot be had now: no network")
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (OPTIONAL, {}),
+        (NOT_HERE, {"model_may_lack": True}),
+        (UnusableModel("big is no model"), {"model_may_lack": True}),
+    ],
+)
+async def test_the_default_model_answers_where_the_one_asked_for_may_lack(
+    error: NoyauError, wanted: dict[str, Any]
+) -> None:
+    world = World()
+    world.caller.says(GPU.name, error)
+    world.caller.says(GPU.name, "by the default")
+    answer = await world.answer(model="big", **wanted)
+    assert answer.text == "by the default"
+    assert [asked.model for _, asked in world.caller.asked] == ["big", ""]
+    assert answer.missing == [f"without the model big: {error.message}"]
+    assert answer.failovers == []
+
+
+async def test_a_model_that_the_query_names_and_that_is_required_is_refused() -> None:
+    world = World()
+    world.caller.says(GPU.name, NOT_HERE)
+    with pytest.raises(AssetUnavailable, match="no network"):
+        await world.answer(model="big")
+
+
+async def test_an_answer_that_was_begun_goes_on_without_its_model() -> None:
+    world = World()
+    world.caller.says(GPU.name, "one ", EngineFailed("no"))
+    world.caller.says(CPU.name, NOT_HERE)
+    world.caller.says(CPU.name, "two")
+    cpu = entry("cpu_engine", "c-1", models=["default", "big"])
+    world.caller.directory.entries[CPU.name] = cpu
+    answer = await world.answer(model="big")
+    assert answer.text == "one two"
+    assert answer.missing == [f"without the model big: {NOT_HERE.message}"]
+
+
+async def test_who_wants_nothing_worse_is_refused_rather_than_answered_by_the_default() -> None:
+    world = World()
+    world.caller.says(GPU.name, OPTIONAL)
+    with pytest.raises(WouldBeDegraded, match="without the model big"):
+        await world.answer(model="big", undegraded=True)
+
+
+async def test_the_default_model_that_cannot_be_had_is_an_error() -> None:
+    world = World()
+    world.caller.says(GPU.name, OPTIONAL)
+    with pytest.raises(OptionalAssetMissing):
+        await world.answer(model_may_lack=True)
+
+
+LACKING = entry("gpu_engine", "g-1", lacks={"default": "without big: small answers"})
+
+
+async def test_a_lack_of_an_engine_that_said_nothing_is_no_lack_of_the_answer() -> None:
+    world = World()
+    world.caller.directory.entries[GPU.name] = LACKING
+    world.caller.says(GPU.name, EngineFailed("no"))
+    world.caller.says(CPU.name, "all of it")
+    assert (await world.answer()).missing == []
+
+
+async def test_a_lack_of_an_engine_that_said_some_of_it_is_the_answers() -> None:
+    world = World()
+    world.caller.directory.entries[GPU.name] = LACKING
+    world.caller.says(GPU.name, "some ", EngineFailed("no"))
+    world.caller.says(CPU.name, "of it")
+    assert (await world.answer()).missing == ["without big: small answers"]
+
+
+async def test_who_wants_nothing_worse_is_answered_by_an_engine_that_lacks_nothing() -> None:
+    world = World()
+    world.caller.directory.entries[GPU.name] = LACKING
+    world.caller.says(CPU.name, "all of it")
+    answer = await world.answer(undegraded=True)
+    assert (answer.text, answer.missing) == ("all of it", [])
+
+
+def loaded(lack: str) -> Tokens:
+    return Tokens(count=0, stage=Stage(what="loaded", lack=lack))
+
+
+async def test_a_lack_of_a_model_that_was_loaded_for_the_answer_is_told() -> None:
+    world = World()
+    world.caller.says(GPU.name, loaded("without big: small answers"), "an answer")
+    answer = await world.answer(model="big")
+    assert (answer.text, answer.missing) == ("an answer", ["without big: small answers"])
+
+
+async def test_a_lack_of_a_model_that_was_loaded_refuses_an_answer_that_must_not_be_worse() -> None:
+    world = World()
+    world.caller.says(GPU.name, loaded("without big: small answers"), "an answer")
+    with pytest.raises(WouldBeDegraded, match="without big: small answers"):
+        await world.answer(model="big", undegraded=True)

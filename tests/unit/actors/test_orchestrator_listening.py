@@ -41,6 +41,8 @@ class Ear:
         self.caller = ScriptedCaller(self.clock, ENGINE)
         self.runtime = Runtime([ENGINE.name], POLICY, watchdog)
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self.is_another = True
+        """Whether another engine could go on."""
         self.listening = Listening(
             as_caller(self.caller), self.clock, self.runtime, self._published
         )
@@ -59,7 +61,9 @@ class Ear:
         self.caller.says(ENGINE.name, *steps)
         text = ""
         try:
-            async with contextlib.aclosing(self.listening.listen(ENGINE, ASKED)) as pieces:
+            async with contextlib.aclosing(
+                self.listening.listen(ENGINE, ASKED, lambda: self.is_another)
+            ) as pieces:
                 async for piece in pieces:
                     text += "" if isinstance(piece, Generated) else piece.text
         except NoyauError as error:
@@ -83,7 +87,7 @@ class Ear:
 async def test_all_that_an_engine_says_is_heard_and_then_its_end() -> None:
     ear = Ear()
     stream = ear.caller.says(ENGINE.name, reading(1, 2), "a", "b", END)
-    pieces = [piece async for piece in ear.listening.listen(ENGINE, ASKED)]
+    pieces = [piece async for piece in ear.listening.listen(ENGINE, ASKED, lambda: True)]
     assert [getattr(piece, "text", piece) for piece in pieces] == ["a", "b", END]
     assert (ear.breaker.successes, ear.running, stream.closed) == (1, 0, True)
 
@@ -165,7 +169,8 @@ async def test_a_refusal_of_the_question_is_no_failure() -> None:
 async def test_who_stops_early_closes_the_stream_and_says_nothing_of_the_engine() -> None:
     ear = Ear()
     stream = ear.caller.says(ENGINE.name, "a", "b")
-    async with contextlib.aclosing(ear.listening.listen(ENGINE, ASKED)) as pieces:
+    said = ear.listening.listen(ENGINE, ASKED, lambda: True)
+    async with contextlib.aclosing(said) as pieces:
         await anext(pieces)
     assert stream.closed
     assert (ear.breaker.ignored, ear.breaker.successes, ear.running) == (1, 0, 0)
@@ -201,10 +206,33 @@ async def test_a_probe_has_no_more_time_than_its_lease() -> None:
     await ear.opened()
     _, error = await ear.until(reading(1, 2), None)
     assert isinstance(error, EngineStalled)
-    assert "to show within" in error.message
+    assert "to show in time" in error.message
     assert ear.breaker.state is BreakerState.OPEN
     # A probe's time is the breaker's, and says nothing of a hang.
     assert ear.caller.told == []
+
+
+async def test_a_probe_goes_on_where_no_other_engine_could_and_has_failed_all_the_same() -> None:
+    ear = Ear(WatchdogSettings())
+    ear.is_another = False
+    await ear.opened()
+    states: list[BreakerState] = []
+    look: Step = lambda: states.append(ear.breaker.state)  # noqa: E731
+    assert await ear.until(reading(1, 2), 10.0, look, "a", 10.0, "b") == ("ab", None)
+    assert states == [BreakerState.OPEN]
+
+
+@pytest.mark.parametrize("late", ["reading", "text"])
+async def test_an_engine_that_comes_later_cuts_no_probe_that_was_let_go_on(late: str) -> None:
+    ear = Ear(WatchdogSettings())
+    ear.is_another = False
+    await ear.opened()
+    comes: Step = lambda: setattr(ear, "is_another", True)  # noqa: E731
+    if late == "reading":
+        steps: tuple[Step, ...] = (10.0, reading(1, 2), comes, 10.0, "a", "b")
+    else:
+        steps = (10.0, "a", comes, 10.0, "b")
+    assert await ear.until(*steps) == ("ab", None)
 
 
 async def test_an_answer_may_take_any_time_once_its_text_flows_from_a_probe() -> None:

@@ -182,3 +182,24 @@ def test_the_capacity_is_that_of_the_engines_that_answers_go_to() -> None:
 
 def test_where_none_is_ready_the_capacity_is_not_known() -> None:
     assert Pick(in_state(GPU, STARTING), in_state(CPU, FAILED)).picker.capacity() is None
+
+
+@pytest.mark.parametrize(
+    ("other", "undegraded", "unable", "could"),
+    [
+        (CPU, False, False, True),
+        (in_state(CPU, STARTING), False, False, False),
+        (in_state(CPU, FAILED), False, False, False),
+        # A worse answer is not wanted.
+        (CPU, True, False, False),
+        (CPU, False, True, False),
+    ],
+)
+def test_another_could_go_on_that_is_ready_and_good_enough(
+    other: DirectoryEntry, undegraded: bool, unable: bool, could: bool
+) -> None:
+    pick = Pick(GPU, other)
+    step = Generate(messages=[ChatMessage(role="user", content="Go on.")])
+    lost = Losses(unable={CPU.name} if unable else set())
+    wanted = Wanted(step, until=200.0, undegraded=undegraded)
+    assert pick.picker.is_another(wanted, lost, GPU.name) is could

@@ -17,11 +17,11 @@ from protocol.errors import (
 )
 
 IGNORED = {
-    "request_error", "not_allowed", "not_found", "invalid_request", "poisoned",
+    "request_error", "not_allowed", "not_found", "invalid_request", "quota_exceeded", "poisoned",
     "invalid_message", "unknown_operation", "frame_too_large",
     "cancelled", "deadline_exceeded", "overloaded", "not_running", "tool_failed",
     "circuit_open", "would_be_degraded", "engine_cannot_go_on", "asset_error",
-    "asset_unavailable", "asset_corrupt",
+    "asset_unavailable", "optional_asset_missing", "asset_corrupt", "untrusted",
     "disk_full", "setup_error", "invalid_settings", "missing_dependency", "missing_hardware",
     "unusable_model", "unusable_key", "address_unusable", "run_folder_unusable",
 }  # fmt: skip

@@ -73,6 +73,12 @@ def test_a_disabled_actor_may_need_what_is_not_there() -> None:
     assert "old" not in load_settings(environ={}, assignments=assignments).actors
 
 
+def test_one_name_for_a_model_that_answers_and_one_that_embeds_is_refused() -> None:
+    found = row('actors.cpu_engine.settings={ models={ a="/m" }, embedding_models={ a="/m" } }')
+    assert found["problem"] == "a: in models and in embedding_models"
+    assert found["remedy"] == "give the one that embeds another name"
+
+
 def test_a_first_wait_longer_than_the_longest_is_refused() -> None:
     found = row("restart.backoff_first_s=20")
     assert found["setting"] == "restart.backoff_first_s"

@@ -18,6 +18,7 @@ UNCOMMENTED = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", TEXT, flags=re.MULTI
 
 # Numbers that count things; their description names what they count.
 COUNTS = {
+    "connections",
     "min_calls",
     "drain_share",
     "failures",
@@ -30,6 +31,8 @@ COUNTS = {
     "queue_depth",
     "slow_factor",
     "kept_files",
+    "max_files",
+    "max_uploads",
     "failures_in_a_row",
     "degraded_error_rate",
     "unhealthy_error_rate",

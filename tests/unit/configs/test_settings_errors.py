@@ -158,6 +158,16 @@ def test_the_message_is_one_line_for_each_error() -> None:
             "set url, such as http://127.0.0.1:8080/v1",
         ),
         (
+            "actors.cpu_engine.settings.embedding_models.default=/m.gguf",
+            "default is the name of the first model",
+            "give the further one another name, or set model",
+        ),
+        (
+            "actors.cpu_engine.settings.models.default=/m.gguf",
+            "default is the name of the first model",
+            "give the further one another name, or set model",
+        ),
+        (
             "supervisor.backoff_max_s=3",
             "there is no such setting",
             "did you mean restart.backoff_max_s?",

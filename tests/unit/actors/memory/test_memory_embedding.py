@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from actors.memory.embedding import _floats, _unit
+from actors.kernel.vectors import packed, read_vector
 from actors.memory.reference import DIMENSION
 from protocol.errors import EngineFailed
 
 
 def test_a_vector_is_brought_to_unit_length() -> None:
-    values = _floats(_unit([3.0] * DIMENSION))
+    values = read_vector(packed([[3.0] * DIMENSION], DIMENSION)[0])
     assert math.fsum(x * x for x in values) == pytest.approx(1)
     assert set(values) == {values[0]}
 
@@ -31,7 +32,7 @@ def test_a_vector_is_brought_to_unit_length() -> None:
     ids=["none", "too few", "zeros", "nan", "infinite", "null"],
 )
 def test_a_vector_that_means_nothing_is_a_failure_and_never_an_answer(
-    values: list[float | None],
+    values: list[Any],
 ) -> None:
     with pytest.raises(EngineFailed, match="made a vector of"):
-        _unit(values)
+        packed([values], DIMENSION)

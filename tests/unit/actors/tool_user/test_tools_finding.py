@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from actors.tool_user.finding import (
     Nearest,
     Similarity,
     find_exact,
-    read_vector,
     texts_of,
 )
 
@@ -114,9 +112,3 @@ def test_vectors_of_another_length_are_not_compared() -> None:
 def test_vectors_that_do_not_fit_the_texts_are_refused(vectors: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="vectors for 2 texts"):
         Similarity([("a", "1"), ("b", "1")], vectors)
-
-
-def test_a_vector_is_read_as_little_endian_floats() -> None:
-    assert list(read_vector(struct.pack("<3f", 1.0, -0.5, 0.25))) == [1.0, -0.5, 0.25]
-    with pytest.raises(ValueError, match="bytes"):
-        read_vector(b"abc")

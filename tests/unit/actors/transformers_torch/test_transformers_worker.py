@@ -22,6 +22,8 @@ from actors.engine.backends.transformers_torch.worker import Worker
 from protocol.errors import EngineFailed, EngineGarbage, EngineOutOfMemory, NoyauError
 from protocol.messages.engine import ChatMessage, Sampling
 
+BROKEN: list[Steps] = []
+"""Those whose device computes nothing more."""
 END = 99
 CHUNK = 4
 
@@ -70,6 +72,9 @@ class Counting(Steps):
     def is_out_of_memory(self, error: Exception) -> bool:
         return isinstance(error, MemoryError)
 
+    def is_broken(self, error: Exception) -> bool:
+        return isinstance(error, SystemError)
+
 
 def asked(*prompt: int, left: int = 100, guide: Any = None) -> Request:
     task = Task([ChatMessage(role="user", content="?")], Sampling(temperature=0))
@@ -77,7 +82,7 @@ def asked(*prompt: int, left: int = 100, guide: Any = None) -> Request:
 
 
 def worker(steps: Steps, *requests: Request, rows: int = 4) -> Worker:
-    made = Worker(steps, rows, CHUNK)
+    made = Worker(steps, rows, CHUNK, lambda _: BROKEN.append(steps))
     for request in requests:
         made.add(request)
     return made
@@ -272,3 +277,26 @@ def test_who_is_still_there_when_the_model_is_unloaded_is_told() -> None:
     made.add(late)
     assert isinstance(items(one)[-1], EngineFailed)
     assert isinstance(items(late)[-1], EngineFailed)
+
+
+@pytest.mark.parametrize("where", ["raises", "read_raises"])
+def test_a_device_that_is_broken_ends_all_answers_and_the_process(where: str) -> None:
+    steps, one, other = Counting(), asked(1), asked(*range(2, 40))
+    made = worker(steps, one, other)
+    run(made, 1)
+    getattr(steps, where).append(SystemError("device-side assert"))
+    run(made, 1)
+    for request in (one, other):
+        error = items(request)[-1]
+        assert isinstance(error, EngineFailed)
+        assert "for this process: SystemError('device-side assert')" in error.message
+    assert BROKEN.count(steps) == 1
+
+
+def test_any_other_failure_is_no_broken_device() -> None:
+    steps, one = Counting(), asked(1)
+    made = worker(steps, one)
+    steps.raises.append(RuntimeError("no"))
+    run(made, 2)
+    assert isinstance(items(one)[-1], EngineFailed)
+    assert steps not in BROKEN
