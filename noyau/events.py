@@ -53,7 +53,7 @@ async def _events(prefix: str, follow: bool, run_folder: RunFolder, as_json: boo
                 _show(event, console, as_json)
             if batch.dropped:
                 errors.print(f"{batch.dropped} more were missed", style="dim")
-            if not follow:
+            if batch.events and not follow:
                 return 0
     errors.print("noyau is stopping.", style="dim")
     return 0

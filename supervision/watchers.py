@@ -48,10 +48,12 @@ class Watchers:
             del self._of_directory[news]
 
     async def events(self, prefix: str) -> AsyncGenerator[Events | Empty, None]:
-        """Everything that happens from now on and whose name begins with ``prefix``, in batches."""
+        """Everything that happens from now on and whose name begins with ``prefix``, in batches,
+        after an empty one at once."""
         watcher, news = Watcher(prefix), asyncio.Event()
         self._of_events[watcher] = news
         try:
+            yield Events(events=[])
             while True:
                 await news.wait()
                 news.clear()

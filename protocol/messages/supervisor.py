@@ -222,7 +222,11 @@ class Events(Message):
 
 
 class WatchEvents(Stream[Events, Empty], operation="supervisor.events", role=Role.OBSERVE):
-    """Everything that happens from now on whose name starts with ``prefix``."""
+    """Everything that happens from now on whose name starts with ``prefix``.
+
+    The first chunk comes at once and has no events: whatever happens after it came is told.
+    Whoever begins something at once, without waiting for it, may begin before it is watched.
+    """
 
     needs_received = False
     prefix: str = ""

@@ -14,8 +14,9 @@ import pytest
 from noyau import Client, NoyauError, Query
 from protocol.errors import ActorDied
 from protocol.lifecycle import SETTLED
-from protocol.messages.supervisor import Events, Shutdown, Status, WatchEvents
+from protocol.messages.supervisor import Shutdown, Status
 from tests.support.actors import Hang
+from tests.support.events import watching
 from tests.support.system import connect, pid_of, running, running_pid, status_when
 from tests.support.waiting import eventually
 
@@ -163,23 +164,14 @@ libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
 
 async def test_a_hang_is_an_event_with_its_reason() -> None:
     async with running(COUNTING) as system, await connect(system) as client:
-        told: list[str] = []
-
-        async def watch() -> None:
-            stream = await client.caller.stream("supervisor", WatchEvents(prefix="actor.hung"))
-            async with stream:
-                async for events in stream:
-                    assert isinstance(events, Events)
-                    told.extend(event.text for event in events.events)
-
-        watching = asyncio.create_task(watch())
-        await asyncio.sleep(0)
-        old = pid_of(await client.status(), "memory")
-        os.kill(old, signal.SIGSTOP)
-        await replaced(client, "memory", old)
-        await eventually(lambda: told)
-        assert told == ["memory hangs, and is killed: it was stopped by a signal (state T)"]
-        watching.cancel()
+        async with watching(client, "actor.hung") as told:
+            old = pid_of(await client.status(), "memory")
+            os.kill(old, signal.SIGSTOP)
+            await replaced(client, "memory", old)
+            await told.until("actor.hung")
+        assert [event.text for event in told.events] == [
+            "memory hangs, and is killed: it was stopped by a signal (state T)"
+        ]
 
 
 async def test_nothing_of_the_signs_is_left_in_the_run_folder() -> None:

@@ -16,7 +16,8 @@ import pytest
 from noyau import Client, NoyauError, Query
 from noyau.processes import alive
 from protocol.lifecycle import SETTLED, ActorState
-from protocol.messages.supervisor import Happened, Shutdown, Status, WatchEvents
+from protocol.messages.supervisor import Shutdown, Status
+from tests.support.events import watching
 from tests.support.system import connect, pid_of, running, running_pid, status_when, until
 from tests.support.waiting import eventually
 
@@ -190,28 +191,16 @@ async def test_the_guard_starts_another_supervisor_and_lets_nothing_of_the_old_o
 async def test_who_watches_events_goes_on_with_the_next_supervisor() -> None:
     async with running() as system, await connect(system) as client:
         before = await client.status()
-        seen: list[Happened] = []
-        stream = client.stream(WatchEvents(prefix="actor."), timeout_s=100)
-
-        async def watch() -> None:
-            async for batch in stream:
-                seen.extend(batch.events)
-
-        watching = asyncio.ensure_future(watch())
-        # On the same connection: when the second one is answered, the first request is in hand.
-        for _ in range(2):
-            await client.status()
-        os.kill(pid_of(before, "tool_user"), signal.SIGKILL)
-        await eventually(lambda: any(event.what == "actor.died" for event in seen))
-        os.kill(pid_of(before, "supervisor"), signal.SIGKILL)
-        await eventually(lambda: stream.resumed)
-        after = await status_when(client, lambda s: s.boot != before.boot and all_ready(s))
-        seen.clear()
-        os.kill(pid_of(after, "storage"), signal.SIGKILL)
-        await eventually(lambda: any(e.what == "actor.died" and e.actor == "storage" for e in seen))
-        assert stream.received == []
-        await stream.aclose()
-        await asyncio.wait([watching], timeout=20)
+        async with watching(client, "actor.") as told:
+            os.kill(pid_of(before, "tool_user"), signal.SIGKILL)
+            await told.until("actor.died", "tool_user")
+            os.kill(pid_of(before, "supervisor"), signal.SIGKILL)
+            await eventually(lambda: told.stream.resumed)
+            after = await status_when(client, lambda s: s.boot != before.boot and all_ready(s))
+            told.events.clear()
+            os.kill(pid_of(after, "storage"), signal.SIGKILL)
+            await told.until("actor.died", "storage")
+            assert told.stream.received == []
 
 
 async def test_restarts_are_counted_through_all_supervisors() -> None:

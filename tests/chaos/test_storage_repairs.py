@@ -14,9 +14,8 @@ import pytest
 
 from actors.storage.chunking import best_chunking, chunks_of
 from actors.storage.manifest import Asset, Chunk, Manifest, load_manifest, write_manifest
-from noyau import Client
 from protocol.messages.engine import Misbehave
-from protocol.messages.supervisor import Happened, WatchEvents
+from tests.support.events import watching
 from tests.support.faulty_server import FaultyServer
 from tests.support.model import model_path
 from tests.support.system import System, connect, running
@@ -77,40 +76,6 @@ def served(tmp_path: Path) -> Any:
         yield found
 
 
-class Told:
-    """The events of a noyau, as `noyau events` shows them."""
-
-    def __init__(self) -> None:
-        self.events: list[Happened] = []
-        self._news = asyncio.Event()
-
-    async def follow(self, client: Client) -> None:
-        async with client.stream(WatchEvents(prefix="asset"), timeout_s=3600) as stream:
-            async for batch in stream:
-                self.events += batch.events
-                self._news.set()
-
-    async def until(self, what: str) -> Happened:
-        """The first event of this kind, within a minute."""
-        async with asyncio.timeout(60):
-            while True:
-                for event in self.events:
-                    if event.what == what:
-                        return event
-                self._news.clear()
-                await self._news.wait()
-
-
-@asynccontextmanager
-async def watched(client: Client) -> AsyncGenerator[Told, None]:
-    told = Told()
-    task = asyncio.create_task(told.follow(client))
-    try:
-        yield told
-    finally:
-        task.cancel()
-
-
 async def test_a_bit_that_flipped_before_the_start_is_repaired_with_its_piece_alone(
     served: Served,
 ) -> None:
@@ -130,7 +95,7 @@ async def test_garbage_has_the_model_read_and_mended_and_its_engine_load_it_agai
 ) -> None:
     async with served.noyau("chaos.allowed=true") as system, await connect(system) as client:
         await client.ask("Say hello.", timeout_s=120)
-        async with watched(client) as told:
+        async with watching(client, "asset") as told:
             chunk = served.flip(70_000_000)
             before = client.caller.directory.entries["cpu_engine"].epoch
             await client.ask(Misbehave(how="garble", after_tokens=3, answers=1), to="cpu_engine")
@@ -153,7 +118,7 @@ async def test_the_scrub_finds_what_nobody_asked_for(served: Served) -> None:
             "actors.storage.settings.scrub_bytes_per_s=1000000000")  # fmt: skip
     async with served.noyau(*pace) as system, await connect(system) as client:
         await client.ask("Say hello.", timeout_s=120)
-        async with watched(client) as told:
+        async with watching(client, "asset") as told:
             served.flip(90_000_000)
             damaged = await told.until("asset.damaged")
             assert "1 of its pieces are wrong" in damaged.text

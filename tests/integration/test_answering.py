@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -24,9 +26,9 @@ from protocol.messages.actor import Ping
 from protocol.messages.base import Ask, Empty
 from protocol.messages.engine import Generate
 from protocol.messages.storage import ListAssets, Provide
-from protocol.messages.supervisor import WatchEvents
 from protocol.transport import _NOT_CLOSED, ZmqTransport
-from tests.support.system import System, connect, running, status_when
+from tests.support.events import watching
+from tests.support.system import System, connect, pid_of, running, status_when
 
 GREEDY = {"temperature": 0.0, "max_tokens": 24}
 
@@ -109,25 +111,10 @@ def _rejections_are_counted(found: object) -> bool:
 
 async def test_who_watches_events_is_told_of_deaths() -> None:
     async with running() as system, system.client() as client:
-        watching = client.stream(WatchEvents(prefix="actor."), timeout_s=60)
-        seen: list[str] = []
-
-        async def watch() -> None:
-            async for chunk in watching:
-                seen.extend(event.what for event in chunk.events)
-                if "actor.ready" in seen:
-                    return
-
-        task = asyncio.create_task(watch())
-        found = await client.status()
-        orchestrator = next(a for a in found.actors if a.name == "orchestrator")
-        # The subscription's request went out before this one, to the same receiver.
-        assert orchestrator.pid is not None
-        for one in system.processes():
-            if one.pid == orchestrator.pid:
-                one.kill()
-        await asyncio.wait_for(task, 20)
-        assert seen[:2] == ["actor.died", "actor.ready"]
+        async with watching(client, "actor.") as told:
+            os.kill(pid_of(await client.status(), "orchestrator"), signal.SIGKILL)
+            await told.until("actor.ready", "orchestrator")
+        assert told.names[:2] == ["actor.died", "actor.ready"]
 
 
 async def test_without_a_system_the_client_says_how_to_start_one() -> None:

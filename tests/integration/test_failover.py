@@ -16,7 +16,7 @@ from protocol.errors import CircuitOpen, EngineFailed, InvalidRequest, NotFound,
 from protocol.lifecycle import ActorState, Health
 from protocol.messages.engine import Format, Misbehave, Misbehaviour
 from protocol.messages.orchestrator import Function, GetRuntime, RuntimeStatus
-from protocol.messages.supervisor import WatchEvents
+from tests.support.events import watching
 from tests.support.system import System, connect, pid_of, running, shared, status_when
 
 CPU, GPU = (
@@ -194,7 +194,7 @@ async def test_an_answer_that_may_not_be_degraded_is_refused_where_it_would_be(
 async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probed(
     system: System,
 ) -> None:
-    async with well(system) as client, events(client, "breaker.") as told:
+    async with well(system) as client, watching(client, "breaker.") as told:
         await spoil(client, "fail", after_tokens=5, answers=3)
         for _ in range(3):
             await client.ask(words())
@@ -214,37 +214,16 @@ async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probe
                 await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
             while not _all_closed(await client.ask(GetRuntime())):
                 await client.ask(words())
-            while "breaker.closed" not in told:
-                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
-        assert told == ["breaker.open", "breaker.half_open", "breaker.closed"]
-
-
-@contextlib.asynccontextmanager
-async def events(client: Client, prefix: str) -> AsyncGenerator[list[str], None]:
-    """The names of what happens meanwhile, as they come."""
-    told: list[str] = []
-
-    async def watch() -> None:
-        async with client.stream(WatchEvents(prefix=prefix), timeout_s=60) as stream:
-            async for batch in stream:
-                told.extend(event.what for event in batch.events)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield told
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
+            await told.until("breaker.closed")
+        assert told.names == ["breaker.open", "breaker.half_open", "breaker.closed"]
 
 
 async def test_a_stalled_engine_is_told_to_the_supervisor(system: System) -> None:
-    async with well(system) as client, events(client, "actor.stalled") as told:
+    async with well(system) as client, watching(client, "actor.stalled") as told:
         await client.ask(words())
         await spoil(client, "stall")
         assert (await client.ask(words())).metadata.device == "cpu"
-        async with asyncio.timeout(20):
-            while not told:
-                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+        await told.until("actor.stalled")
 
 
 async def test_an_expert_answers_and_one_that_is_not_there_is_told(system: System) -> None:

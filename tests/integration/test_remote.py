@@ -35,6 +35,7 @@ from protocol.messages.memory import ListMemories
 from protocol.messages.supervisor import Drain, Restart, WatchEvents
 from protocol.transport import ZmqTransport
 from tests.integration.test_command import noyau
+from tests.support.events import watching
 from tests.support.remote import (
     RemoteSystem,
     Wires,
@@ -412,11 +413,10 @@ async def test_a_revoked_key_hears_no_more_of_what_it_had_asked_for(
                 lambda s: all(a.counters.in_flight == 0 for a in s.actors
                               if a.name in ("orchestrator", "cpu_engine")),
             )  # fmt: skip
-            seen = local.stream(WatchEvents())
-            here = asyncio.ensure_future(anext(seen))
-            heard_before = len(heard)
-            await local.ask(Restart(names=["tool_user"]))
-            assert (await asyncio.wait_for(here, 20)).events
+            async with watching(local) as told:
+                heard_before = len(heard)
+                await local.ask(Restart(names=["tool_user"]))
+                await told.until("actor.ready", "tool_user")
         # It heard no more, but perhaps that its key was revoked.
         listening_on.cancel()
         with pytest.raises((asyncio.CancelledError, NotAllowed)):

@@ -16,7 +16,8 @@ from actors.kernel.files import Files
 from noyau import Client
 from protocol.errors import AssetCorrupt, NotFound
 from protocol.messages.storage import ListFiles
-from protocol.messages.supervisor import Drain, Restart, WatchEvents
+from protocol.messages.supervisor import Drain, Restart
+from tests.support.events import watching
 from tests.support.scribe import ALONE, SPOOLED, GetSpooled, Note, Scribble, Spooled, check
 from tests.support.system import connect, pid_of, running, running_pid, status_when
 
@@ -86,15 +87,11 @@ async def test_a_flipped_bit_is_an_error_for_the_reader_and_an_event_for_all() -
         data = bytearray(path.read_bytes())
         data[1_000_000] ^= 4
         path.write_bytes(data)
-        async with client.stream(WatchEvents(prefix="file.")) as events:
-            told = asyncio.ensure_future(anext(events))
-            # On the same connection: when this is answered, events are watched.
-            await client.status()
+        async with watching(client, "file.") as told:
             with pytest.raises(AssetCorrupt):
                 await content_of(client, "a")
-            ((event,),) = [(await asyncio.wait_for(told, 20)).events]
-        assert event.what == "file.quarantined"
-        assert event.actor == "storage"
+            await told.until("file.quarantined", "storage")
+            assert told.names == ["file.quarantined"]
         with pytest.raises(NotFound):
             await content_of(client, "a")
         await client.ask(Scribble(name="a", version=2, size=100))
