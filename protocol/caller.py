@@ -21,6 +21,7 @@ from protocol.context import CURRENT
 from protocol.directory import SUSPICION_S, Death, Directory
 from protocol.endpoints import SUPERVISOR, resolved
 from protocol.envelope import Kind
+from protocol.epochs import same_makers
 from protocol.errors import (
     ActorDied,
     ActorUnavailable,
@@ -322,6 +323,8 @@ class Caller:
         # A lost link to the supervisor says nothing: it is lost with whatever else is wrong.
         if target == SUPERVISOR or death.process is None or death.process in deaths:
             return
+        # Those before it that may have died with their spawner or supervisor say nothing.
+        deaths[:] = [one for one in deaths if same_makers(one, death.process)]
         deaths.append(death.process)
         if len(deaths) >= MAX_DEATHS:
             raise Poisoned(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configs.schema import Settings
+from protocol.epochs import new_epoch
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import DirectoryEntry, Heartbeat
@@ -64,6 +65,8 @@ class Plan:
         """``restarts``: how often each actor was started again under earlier supervisors."""
         self._settings = settings
         self._boot = boot
+        self._spawners = 1
+        """The number of the one that is there, or is to come."""
         self._counter = 0
         self._stopping: list[set[str]] | None = None
         self._spawner_ready = False
@@ -135,6 +138,7 @@ class Plan:
         """The spawner died. Its children die with it, which their pidfds tell by themselves."""
         self._spawner_ready = self._spawner_killed = False
         self._spawner_due = None
+        self._spawners += 1
         effects: list[Effect] = [
             Tell("spawner.died", "spawner", "the spawner died; starting another")
         ]
@@ -179,7 +183,8 @@ class Plan:
 
     def _spawn(self, child: Child, now: float) -> list[Effect]:
         self._counter += 1
-        child.begin(f"{self._boot}-{self._counter}", self._settings.health, now)
+        epoch = new_epoch(self._boot, self._spawners, self._counter)
+        child.begin(epoch, self._settings.health, now)
         child.due_at = now + self._settings.supervisor.spawn_timeout_s
         return [Spawn(child.name, child.epoch)]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from protocol.epochs import same_makers
 from protocol.lifecycle import TransitionTable
 
 
@@ -158,11 +159,7 @@ def _after_death(work: Work, died: str, emitted: int, bounds: DeathBounds, now: 
 
 
 def _died_alone(lost: str, holder: str) -> bool:
-    """Whether this incarnation is another one than the holder, and died by itself. An epoch begins
-    with the boot of its supervisor, and when that dies, all others die with it."""
+    """Whether this incarnation is another one than the holder, and died by itself, not with its
+    spawner or its supervisor."""
     epoch = lost.partition(".")[2]
-    return bool(epoch) and epoch != holder and _boot(epoch) == _boot(holder)
-
-
-def _boot(epoch: str) -> str:
-    return epoch.rpartition("-")[0]
+    return bool(epoch) and epoch != holder and same_makers(epoch, holder)

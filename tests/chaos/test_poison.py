@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 
@@ -37,6 +38,16 @@ def restarts(found: Status) -> dict[str, int]:
 
 def settled(found: Status) -> bool:
     return all(actor.state in SETTLED for actor in found.actors)
+
+
+def in_hand(found: Status) -> bool:
+    """Whether an engine works on something."""
+    return any(a.counters.in_flight for a in found.actors if a.name == "cpu_engine")
+
+
+def has_another_spawner(old: int, found: Status) -> bool:
+    """Whether one is there, and not this one."""
+    return running_pid(found, "spawner") not in (None, old)
 
 
 async def after_deaths(client: Client, **expected: int) -> Status:
@@ -133,6 +144,29 @@ async def test_others_in_hand_when_the_orchestrator_dies_of_one_are_answered() -
             await client.ask(Query(text=POISON))
         await others
         await after_deaths(client, orchestrator=2)
+
+
+async def test_no_query_is_blamed_for_the_deaths_that_a_spawner_takes_along() -> None:
+    slow = (
+        "actors.cpu_engine.settings.backend=simulated",
+        # No text comes before the first kill, nor between two of them.
+        "actors.cpu_engine.settings.simulated_token_s=2",
+        "restart.max_restarts=100",
+    )
+    async with (
+        running(*slow, *WITHOUT_MEMORY) as system,
+        await connect(system) as client,
+        client.stream(Query(text="count", max_tokens=2), timeout_s=90) as answer,
+    ):
+        told = asyncio.ensure_future(anext(answer))
+        for _ in range(3):
+            found = await status_when(client, lambda s: settled(s) and in_hand(s))
+            old = pid_of(found, "spawner")
+            os.kill(old, signal.SIGKILL)
+            await status_when(client, functools.partial(has_another_spawner, old))
+        assert (await told).text.strip()
+        # All three came over it.
+        assert len(answer.resumed) == 3
 
 
 async def test_an_answer_that_gets_on_between_deaths_is_no_poison() -> None:

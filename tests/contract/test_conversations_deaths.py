@@ -127,6 +127,23 @@ async def test_an_idempotent_ask_that_two_died_over_is_not_sent_a_third_time(
         assert third.requests == []
 
 
+async def test_an_ask_that_two_spawners_took_its_receivers_away_from_is_sent_a_third_time(
+    wiring: Wiring,
+) -> None:
+    async with Network(wiring) as network:
+        network.tell(state=ActorState.STARTING)
+        caller = await network.caller()
+        ask = start(caller.ask(ACTOR, Look(text="no poison")))
+        for epoch in ("boot-1-3", "boot-2-9"):
+            owner = Held()
+            node = network.start(owner, epoch=epoch)
+            await soon(owner.began.wait())
+            await node.die()
+            network.tell(state=ActorState.WAITING, reason="died with the spawner")
+        network.start(Echo(), epoch="boot-3-15")
+        assert (await soon(ask)).text == "no poison"
+
+
 async def test_an_ask_that_is_to_be_sent_once_is_not_sent_again(wiring: Wiring) -> None:
     async with Network(wiring) as network:
         owner = Held()

@@ -157,7 +157,7 @@ def test_several_are_restarted_one_after_the_other_and_none_before_the_last_is_b
     driver.crash("a", CLEAN)
     driver.spawned("a")
     assert told(driver.beat("a"))[-1] == "rolling.done"
-    assert driver.epoch("c") == "boot-3"
+    assert driver.epoch("c") == "boot-1-3"
 
 
 def test_no_names_means_all_but_those_that_were_drained() -> None:

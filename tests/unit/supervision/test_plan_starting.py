@@ -96,8 +96,8 @@ def test_a_heartbeat_is_published_only_when_it_says_something_new() -> None:
 
 def test_a_heartbeat_of_a_stranger_is_ignored() -> None:
     driver = running("a")
-    assert driver.beat("nobody", epoch="boot-1") == []
-    assert driver.beat("a", epoch="boot-99", reason="not me") == []
+    assert driver.beat("nobody", epoch="boot-1-1") == []
+    assert driver.beat("a", epoch="boot-1-99", reason="not me") == []
     assert driver.reason("a") == ""
 
 
@@ -108,7 +108,17 @@ def test_every_incarnation_has_an_epoch_of_its_own() -> None:
     driver.crash("b")
     epochs = [effect.epoch for effect in driver.all if isinstance(effect, Spawn)]
     assert len(set(epochs)) == len(epochs) == 4
-    assert all(epoch.startswith("boot-") for epoch in epochs)
+    assert all(epoch.startswith("boot-1-") for epoch in epochs)
+
+
+def test_epochs_say_who_was_made_by_the_same_spawner_and_died_with_it() -> None:
+    driver = running("a", "b")
+    driver.spawner_lost()
+    driver.died("a")
+    driver.died("b")
+    driver.spawner_ready()
+    made = [effect.epoch.rpartition("-")[0] for effect in driver.all if isinstance(effect, Spawn)]
+    assert made == ["boot-1", "boot-1", "boot-2", "boot-2"]
 
 
 def test_a_process_that_says_nothing_in_time_is_killed_once() -> None:

@@ -135,3 +135,12 @@ def test_a_client_that_lost_only_its_connection_tells_of_no_death() -> None:
 @pytest.mark.parametrize("before", [NEW, None], ids=["with a row", "without one"])
 def test_when_the_supervisor_died_the_query_is_not_to_blame(before: Work | None) -> None:
     assert had_by("other boot-2", before, emitted=0).deaths == Deaths()
+
+
+def test_when_the_spawner_died_and_all_its_children_with_it_the_query_is_not_to_blame() -> None:
+    held = replace(NEW, holder="b-1-1")
+    again = had_by("b-2-8", held, emitted=0)
+    assert again.deaths == Deaths()
+    assert had_by("b-3-15", again, emitted=0).deaths == Deaths()
+    # One that dies beside a spawner which lives does count.
+    assert had_by("b-2-9", again, emitted=0).deaths.in_a_row == ("orchestrator.b-2-8",)
