@@ -27,6 +27,9 @@ _NOT_WRITTEN: Final = (
 """What the system says where stdout takes no more. Of a file that has a name it says the name."""
 
 errors = Console(stderr=True, highlight=False)
+"""What is said beside the output, and what is drawn there while work lasts."""
+# Where it goes into a file or a pipe, nobody draws, and a line is found by the words in it.
+errors.soft_wrap = not errors.is_terminal
 
 
 def fail(error: NoyauError) -> NoReturn:
