@@ -49,7 +49,7 @@ async def test_files_are_listed_read_and_deleted_by_a_person(tmp_path: Path) -> 
         wanted = content("a/1.bin", 1, 2_000_000)
         assert (await asyncio.to_thread(read_bytes, system, "scribe", "a/1.bin")).stdout == wanted
         # On a line longer than a terminal's, which a file or a pipe gets in one piece.
-        output = tmp_path / " ".join(["a name of many words"] * 4)
+        output = tmp_path / " ".join(["a name of many words"] * 11)
         done = await files(system, "read", "scribe", "a/1.bin", "-o", str(output))
         assert done.returncode == 0, done.stderr
         assert output.read_bytes() == wanted
