@@ -11,8 +11,6 @@ from noyau.chaos.ledger import Account
 from noyau.chaos.observing import Fault
 
 ANSWERED_SHARE = 0.95
-"""Of what clients want. One of fewer than twenty is more than the rest of it: so one may always be
-lost, as long as another is answered."""
 NOTICE_SPARE_S = 1.0
 """Beyond what the settings say, for a machine that is busy."""
 
@@ -48,9 +46,7 @@ def judge(
     strange = sorted(account.errors.keys() - allowed - {"cancelled"})
     late = [] if interrupted else [_name(fault) for fault in faults if _late(fault)]
     lost = [] if interrupted else [_name(fault) for fault in faults if not fault.over]
-    lost_tasks = account.tasks - account.tasks_answered
-    may_be_lost = max(1, math.floor(account.tasks * (1 - ANSWERED_SHARE) + 1e-9))
-    answered = not lost_tasks or (account.tasks_answered > 0 and lost_tasks <= may_be_lost)
+    share = account.answered_share
     return [
         Line("every request is accounted for", account.unaccounted == 0,
              "; ".join([f"{account.unaccounted} are not", *account.oddities[:3]])),
@@ -58,8 +54,8 @@ def judge(
              f"{account.streams_without_end} have none"),
         Line("errors are of the kinds that the faults may cause", not strange,
              f"also {', '.join(strange)}"),
-        Line(f"at least {ANSWERED_SHARE:.0%} are answered in the end, or all but one", answered,
-             f"{account.answered_share:.1%}, {account.tasks_answered} of {account.tasks}"),
+        Line(f"at least {ANSWERED_SHARE:.0%} are answered in the end", share >= ANSWERED_SHARE,
+             f"{share:.1%}, {account.tasks_answered} of {account.tasks}"),
         Line("every fault is noticed in time", not late, "; ".join(late)),
         Line("every fault is recovered from", not lost, "; ".join(lost)),
         Line("what was acknowledged is there", aftermath.forgotten == 0,

@@ -154,16 +154,6 @@ def test_less_than_95_percent_of_answers_break_it(given_up: int, holds: bool) ->
     assert (broken(books(answered=95, given_up=given_up)) == []) is holds
 
 
-@pytest.mark.parametrize(
-    ("answered", "given_up", "holds"),
-    [(16, 0, True), (16, 1, True), (1, 1, True), (16, 2, False), (37, 2, False), (0, 1, False)],
-)
-def test_of_few_answers_one_may_be_lost_and_not_two(
-    answered: int, given_up: int, holds: bool
-) -> None:
-    assert (broken(books(answered=answered, given_up=given_up)) == []) is holds
-
-
 def test_a_fault_that_is_noticed_too_late_breaks_it() -> None:
     late = fault("stop", at=100.0, noticed_within_s=0.2, noticed_at=101.3, recovered_at=102.0)
     assert broken(faults=[late]) == [
