@@ -167,6 +167,7 @@ class Child:
         self.epoch = epoch
         self.pid = self.ready_at = self.heard_at = self.hung = self.early = None
         self.activity, self.counters, self.unanswered = Activity(), Counters(), {}
+        self.info = {}
         self.failures, self.ladder = Failures(settings), Ladder()
         self.ended_for, self.then = "", Then.DECIDE
 

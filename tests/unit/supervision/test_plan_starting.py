@@ -77,6 +77,15 @@ def test_the_directory_shows_an_epoch_only_while_there_is_a_process() -> None:
     assert driver.plan.entry("a").epoch == ""
 
 
+def test_the_directory_shows_no_process_with_what_the_one_before_it_said_of_itself() -> None:
+    driver = running("a")
+    driver.beat("a", missed_assets=["draft"])
+    driver.crash("a")
+    driver.spawned("a")
+    assert driver.plan.entry("a").epoch == driver.epoch("a")
+    assert driver.plan.entry("a").info == {}
+
+
 def test_the_pid_is_known_as_long_as_the_process_lives() -> None:
     driver = PlanDriver({"a": []})
     driver.spawner_ready()
