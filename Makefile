@@ -29,7 +29,7 @@ test: $(READY)  ## all tests, with real processes and the real model
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 # Which build of torch is right depends on the machine. The plain one brings the libraries of a GPU;
-# TORCH="torch --index-url https://download.pytorch.org/whl/cpu" is the one for a CPU alone.
+# for a CPU alone: TORCH="torch --index-url …", with the address that torch's own guide names.
 TORCH ?= torch
 test-transformers: $(READY)  ## the engine on torch and transformers, on the CPU (may install several GB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
