@@ -112,7 +112,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_model(tmp_path_factory.mktemp("model") / "good.gguf").read_bytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_file_that_was_cut_off_is_unusable(
     tmp_path_factory: pytest.TempPathFactory, good: bytes, data: st.DataObject
@@ -123,7 +123,7 @@ def test_a_file_that_was_cut_off_is_unusable(
         read_model(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_flipped_bytes_in_the_head_are_read_or_refused_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, good: bytes, data: st.DataObject

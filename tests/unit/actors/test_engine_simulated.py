@@ -12,7 +12,6 @@ from actors.engine.backends import Piece, Prefill, Task
 from actors.engine.backends.simulated import Simulated, detokenize, tokenize
 from configs.engine_settings import EngineSettings
 from protocol.messages.engine import ChatMessage, Continuation, Sampling
-from tests.support.unhurried import unhurried
 
 
 def engine() -> Simulated:
@@ -39,7 +38,6 @@ def text_of(backend: Simulated, asked: Task) -> str:
     return "".join(pieces)
 
 
-@unhurried
 @given(st.text())
 def test_any_text_survives_its_tokens(text: str) -> None:
     assert detokenize(tokenize(text)) == text

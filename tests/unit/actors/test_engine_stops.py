@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from actors.engine.backends import Piece
 from actors.engine.backends.stops import StopStrings
-from tests.support.unhurried import unhurried
 
 
 def said(stops: StopStrings, tokens: list[str]) -> list[Piece]:
@@ -68,7 +67,6 @@ def test_the_first_of_several_stop_strings_counts() -> None:
     assert piece.text == "a "
 
 
-@unhurried
 @given(
     st.lists(st.text("ab", min_size=1, max_size=3), max_size=12),
     st.lists(st.text("ab", min_size=1, max_size=4), max_size=2),

@@ -177,7 +177,7 @@ def accepts(grammar: str, text: str) -> bool:
     return len(text) in after("root", 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(GRAMMARS)
 def test_a_grammar_is_read_as_it_is_meant(trees: Trees) -> None:
     grammar = as_gbnf(trees)
@@ -185,7 +185,7 @@ def test_a_grammar_is_read_as_it_is_meant(trees: Trees) -> None:
         assert accepts(grammar, text) == fits(trees, text)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(GRAMMARS, st.sampled_from(SHORT_TEXTS), st.data())
 def test_the_rest_is_all_that_fits_behind_the_beginning_and_nothing_else(
     trees: Trees, text: str, data: st.DataObject
@@ -203,7 +203,7 @@ def test_the_rest_is_all_that_fits_behind_the_beginning_and_nothing_else(
         assert accepts(rest, more) == fits(trees, begun + more)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(GRAMMARS, st.sampled_from(SHORT_TEXTS), st.data())
 def test_the_rest_of_a_rest_is_the_rest_of_both(
     trees: Trees, text: str, data: st.DataObject

@@ -216,11 +216,11 @@ class Callers(RuleBasedStateMachine):
         assert self.queue._tokens == 0
 
 
-Callers.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+Callers.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 TestCallers = Callers.TestCase
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(DropMode),
     st.lists(

@@ -17,7 +17,6 @@ from protocol.envelope import Envelope, Kind, new_id
 from protocol.errors import InvalidRequest
 from protocol.messages.engine import ChatMessage, FunctionCall
 from protocol.messages.orchestrator import Function, Text
-from tests.support.unhurried import unhurried
 
 WEATHER = Function(
     name="weather", description="The weather.",
@@ -192,7 +191,6 @@ ANSWERS: list[Any] = [
 ]  # fmt: skip
 
 
-@unhurried
 @given(text=st.sampled_from(CALLS), cuts=cuts)
 def test_nothing_of_a_call_is_shown_wherever_it_is_cut(text: str, cuts: list[int]) -> None:
     pieces = filtered(text, cuts)
@@ -200,13 +198,11 @@ def test_nothing_of_a_call_is_shown_wherever_it_is_cut(text: str, cuts: list[int
     assert shown(pieces) == ""
 
 
-@unhurried
 @given(text=st.sampled_from(ANSWERS), cuts=cuts)
 def test_all_of_what_only_looks_like_a_call_is_shown(text: str, cuts: list[int]) -> None:
     assert shown(filtered(text, cuts)) == text
 
 
-@unhurried
 @given(text=st.text(), cuts=cuts)
 def test_no_text_is_lost_or_put_in_another_order(text: str, cuts: list[int]) -> None:
     assert "".join(piece.text for piece in filtered(text, cuts)) == text

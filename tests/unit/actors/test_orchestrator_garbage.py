@@ -10,7 +10,6 @@ from actors.engine.misbehaving import GARBAGE
 from actors.orchestrator.garbage import ENOUGH, HELD_CHARS, REPLACEMENT, GarbageFilter, is_garbage
 from protocol.errors import EngineGarbage
 from protocol.messages.engine import Tokens
-from tests.support.unhurried import unhurried
 
 BAD = REPLACEMENT
 
@@ -75,14 +74,12 @@ def test_the_error_shows_it_without_sending_it_as_it_is() -> None:
     assert "\\ufffd" in raised.value.message
 
 
-@unhurried
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cn", "Co"]))))
 def test_no_text_is_lost_or_put_in_another_order(texts: list[str]) -> None:
     texts = [text.replace(BAD, "") for text in texts]
     assert said(*texts) == ("".join(texts), False)
 
 
-@unhurried
 @given(st.lists(st.text(alphabet=f"ab{BAD}"), max_size=60))
 def test_whatever_is_said_is_the_beginning_of_what_came(texts: list[str]) -> None:
     told, garbage = said(*texts)
@@ -90,7 +87,6 @@ def test_whatever_is_said_is_the_beginning_of_what_came(texts: list[str]) -> Non
     assert garbage or told == "".join(texts)
 
 
-@unhurried
 @given(st.text(alphabet="ab", max_size=500))
 def test_garbage_that_goes_on_is_found_within_few_characters(before: str) -> None:
     told, garbage = said(before, *[BAD] * ENOUGH)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from actors.orchestrator.history import History, Trimmed
 from protocol.messages.memory import Turn
-from tests.support.unhurried import unhurried
 
 
 def turn(role: str, words: str) -> Turn:
@@ -68,7 +67,6 @@ TURNS = st.lists(
 )
 
 
-@unhurried
 @given(TURNS, st.integers(0, 20))
 def test_whatever_is_trimmed_keeps_its_order_its_sum_and_a_question_in_front(
     turns: list[Turn], budget: int

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from actors.engine.backends.simulated import WORDS
 from actors.orchestrator.repetition import EVERY_CHARS, LEAST_REPEATS, LONGEST_PERIOD, Repetition
-from tests.support.unhurried import unhurried
 
 BOUND = 2048
 LONGEST = BOUND // LEAST_REPEATS
@@ -47,7 +46,6 @@ def test_a_loop_is_noticed_wherever_it_begins_and_whatever_is_in_it(
 periods = st.text(alphabet="ab \n", min_size=1, max_size=LONGEST)
 
 
-@unhurried
 @given(period=periods, piece=st.integers(1, 40), before=st.text(max_size=200))
 def test_any_loop_up_to_the_longest_is_noticed_soon_after_the_bound(
     period: str, piece: int, before: str
@@ -57,7 +55,6 @@ def test_any_loop_up_to_the_longest_is_noticed_soon_after_the_bound(
     assert at <= len(before) + BOUND + EVERY_CHARS + 2 * piece
 
 
-@unhurried
 @given(seed=st.integers(0, 10_000))
 def test_ordinary_text_never_is_one(seed: int) -> None:
     draw = random.Random(seed)

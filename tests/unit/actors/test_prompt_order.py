@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine.backends.prompts import KnownPrompts, PromptOrder, PromptTurns
-from tests.support.unhurried import unhurried
 
 BATCH = 256
 SHORT, LONG = 50, 2000
@@ -77,7 +76,6 @@ def test_a_prompt_that_nobody_wants_any_more_holds_up_nobody() -> None:
     assert order.begins(2)
 
 
-@unhurried
 @given(st.lists(st.integers(1, 4 * BATCH), min_size=1, max_size=20), st.data())
 def test_in_the_end_all_are_read_and_the_short_ones_never_take_more_than_their_half(
     sizes: list[int], data: st.DataObject
@@ -132,7 +130,6 @@ def test_no_more_is_known_than_there_are_slots() -> None:
     assert [unread(known, [n, n, n]) for n in (1, 2, 3)] == [3, 1, 1]
 
 
-@unhurried
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2), min_size=1))
 def test_what_is_unread_is_what_differs(one: list[int], other: list[int]) -> None:
     known = KnownPrompts(slots=1)

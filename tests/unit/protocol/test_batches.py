@@ -11,7 +11,6 @@ from protocol.batch import MAX_BYTES, MAX_FRAMES, MOST_FRAMES, PREFIX, Lane, joi
 from protocol.codec import Codec
 from protocol.envelope import Envelope, Kind, new_id
 from protocol.errors import ActorDied, MalformedFrame
-from tests.support.unhurried import unhurried
 
 
 class Wire:
@@ -40,7 +39,6 @@ def lane_with(wire: Wire, frames: list[bytes]) -> Lane:
     return lane
 
 
-@unhurried
 @given(st.lists(st.binary(), min_size=1, max_size=40))
 def test_a_batch_is_taken_apart_as_it_was_put_together(frames: list[bytes]) -> None:
     assert split(join(frames)) == frames
@@ -103,7 +101,6 @@ def test_a_batch_is_whole_with_so_many_frames_or_bytes() -> None:
     assert Lane(Wire().transmit).add(bytes(MAX_BYTES))
 
 
-@unhurried
 @given(st.lists(st.sampled_from([0, 1, 300, 5000, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1])))
 def test_whatever_waits_goes_out_in_order_in_messages_of_bounded_size(sizes: list[int]) -> None:
     frames = [bytes([number % 256]) * size for number, size in enumerate(sizes)]

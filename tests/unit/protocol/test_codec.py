@@ -23,7 +23,6 @@ from protocol.errors import (
 from protocol.lifecycle import ActorState
 from protocol.messages.engine import ChatMessage, Generate, Sampling
 from protocol.messages.supervisor import DirectoryChange, DirectoryEntry
-from tests.support.unhurried import unhurried
 
 whole = st.integers(-(2**63), 2**64 - 1)
 words = st.text(st.characters(codec="utf-8"))
@@ -51,7 +50,6 @@ envelopes = st.builds(
 )
 
 
-@unhurried
 @given(envelopes)
 def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
     codec = Codec()
@@ -274,14 +272,12 @@ def reads_or_refuses(frame: bytes) -> None:
     assert astuple(again)[:-1] == astuple(envelope)[:-1]
 
 
-@unhurried
 @given(st.binary(max_size=200), st.sampled_from([b"", PREFIX, PREFIX + b"\x9d"]))
 def test_random_bytes_never_raise_anything_but_a_protocol_error(noise: bytes, head: bytes) -> None:
     reads_or_refuses(head + noise)
     salvage_id(head + noise)
 
 
-@unhurried
 @given(envelopes, st.data())
 def test_a_frame_with_a_few_bytes_changed_never_raises_anything_but_a_protocol_error(
     envelope: Envelope, data: st.DataObject
@@ -301,7 +297,6 @@ strange = (
 )
 
 
-@unhurried
 @given(st.sampled_from(Envelope.__struct_fields__), strange)
 def test_any_value_at_any_place_never_raises_anything_but_a_protocol_error(
     name: str, value: object

@@ -12,7 +12,6 @@ from protocol import errors
 from protocol.codec import Codec
 from protocol.envelope import Envelope, Kind, new_id
 from protocol.errors import BY_CODE, MalformedFrame, NoyauError, error_from_body
-from tests.support.unhurried import unhurried
 
 # A test may declare errors of its own; these are the protocol's.
 CLASSES = sorted(BY_CODE.values(), key=lambda cls: cls.__name__)
@@ -95,7 +94,6 @@ anything = st.recursive(
 )
 
 
-@unhurried
 @given(
     anything
     | st.fixed_dictionaries(

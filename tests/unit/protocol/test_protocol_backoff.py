@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.backoff import Backoff
-from tests.support.unhurried import unhurried
 
 
 @st.composite
@@ -21,7 +20,6 @@ def backoffs(draw: st.DrawFn) -> Backoff:
 attempts = st.integers(0, 10_000)
 
 
-@unhurried
 @given(backoffs(), attempts, st.floats(0, 1, exclude_max=True))
 def test_a_delay_lies_between_zero_and_the_ceiling_and_the_ceiling_below_the_maximum(
     backoff: Backoff, attempt: int, drawn: float
@@ -30,7 +28,6 @@ def test_a_delay_lies_between_zero_and_the_ceiling_and_the_ceiling_below_the_max
     assert 0 <= delay <= backoff.ceiling(attempt) <= backoff.max_s
 
 
-@unhurried
 @given(backoffs(), attempts)
 def test_the_ceiling_never_shrinks(backoff: Backoff, attempt: int) -> None:
     assert backoff.ceiling(attempt) <= backoff.ceiling(attempt + 1)

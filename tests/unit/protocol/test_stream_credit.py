@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from protocol.conversation import INITIAL_CREDIT, Inflow, Outflow
 from protocol.errors import IllegalTransition, StreamBroken
-from tests.support.unhurried import unhurried
 
 
 def test_chunks_are_taken_in_order() -> None:
@@ -100,7 +99,6 @@ class Stream:
             self.credits.append(granted)
 
 
-@unhurried
 @given(st.integers(1, 100), st.lists(st.sampled_from(["write", "read", "credit", "repeat"])))
 def test_a_writer_is_never_more_than_the_window_ahead(window: int, steps: list[str]) -> None:
     stream = Stream(window)
@@ -118,7 +116,6 @@ def test_a_writer_is_never_more_than_the_window_ahead(window: int, steps: list[s
         assert stream.consumed <= stream.reader.next <= stream.consumed + window
 
 
-@unhurried
 @given(
     st.integers(2, 100),
     st.integers(0, 500),

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from protocol.clock import ManualClock
 from protocol.timers import RESOLUTION_S, Timers, TimerWheel
-from tests.support.unhurried import unhurried
 
 # Sums of seconds are not exact; a deadline is no promise below a nanosecond.
 GRAIN = 1e-9
@@ -26,7 +25,6 @@ def run(wheel: TimerWheel, now: float) -> None:
         action()
 
 
-@unhurried
 @given(st.floats(0, 1e6), st.lists(st.floats(0, 5), min_size=1, max_size=20))
 def test_a_deadline_is_never_early_and_late_by_the_resolution_at_most(
     start: float, delays: list[float]

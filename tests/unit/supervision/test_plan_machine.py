@@ -315,5 +315,5 @@ class World(RuleBasedStateMachine):
         assert not self.alive
 
 
-World.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+World.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
 TestPlanInAnyWorld = World.TestCase

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from actors.memory.texts import TITLE_CHARS, check_text, metadata_as_json, title_of
 from protocol.errors import InvalidRequest
-from tests.support.unhurried import unhurried
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u00a0"])
@@ -66,7 +65,6 @@ def test_a_title_is_one_line_cut_at_a_word(content: str, title: str) -> None:
     assert title_of(content) == title
 
 
-@unhurried
 @given(st.text(max_size=200))
 def test_a_title_is_never_longer_than_its_bound_and_always_printable(content: str) -> None:
     title = title_of(content)

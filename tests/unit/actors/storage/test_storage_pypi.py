@@ -106,7 +106,7 @@ def unpacked(raw: bytes | bytearray, folder: Path) -> bytes:
 
 
 @given(data=st.data(), compression=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_a_damaged_archive_gives_the_right_bytes_or_is_corrupt(
     tmp_path: Path, data: st.DataObject, compression: int
 ) -> None:

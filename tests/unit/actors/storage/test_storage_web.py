@@ -322,7 +322,7 @@ def flipped(flips: list[tuple[int, int]]) -> bytes:
 
 
 @given(st.one_of(FLIPS.map(flipped), st.lists(st.sampled_from(PARTS)).map(b"".join)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_whatever_bytes_a_server_sends_they_are_an_answer_or_one_typed_error(
     server: FaultyServer, web: Web, sent: bytes
 ) -> None:

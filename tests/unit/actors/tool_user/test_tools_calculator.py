@@ -13,7 +13,6 @@ from actors.tool_user.calculation.grammar import MAX_DEPTH, parse
 from actors.tool_user.calculation.tokens import MAX_CHARACTERS
 from actors.tool_user.tools.calculator import calculator, match
 from protocol.errors import InvalidRequest
-from tests.support.unhurried import unhurried
 
 
 @pytest.mark.parametrize(
@@ -228,7 +227,6 @@ def test_what_is_not_surely_a_sum_is_left_to_others(text: str) -> None:
 _whole = st.integers(-999, 999)
 
 
-@unhurried
 @given(_whole, _whole, _whole, st.sampled_from("+-*"), st.sampled_from("+-*"))
 def test_whole_numbers_come_out_as_python_has_them(a: int, b: int, c: int, f: str, g: str) -> None:
     text = f"{a} {f} ({b}) {g} ({c})"
@@ -236,7 +234,6 @@ def test_whole_numbers_come_out_as_python_has_them(a: int, b: int, c: int, f: st
     assert parse(text).compute().value == Fraction(eval(text))
 
 
-@unhurried
 @given(st.text(alphabet="0123456789 .,+-*/%^()!eEkminofsqrt°C", max_size=40))
 def test_any_text_gives_a_result_or_the_one_error(text: str) -> None:
     match(text)

@@ -17,7 +17,6 @@ from actors.tool_user.limits import Limits
 from actors.tool_user.orders import Order, read_report, told_end, told_error, told_value, unpacked
 from actors.tool_user.results import NoJson, Shaped, shape
 from protocol.errors import InvalidRequest, NotFound, ToolFailed
-from tests.support.unhurried import unhurried
 
 LIMITS = Limits()
 
@@ -88,7 +87,6 @@ def failure(data: bytes, limits: Limits = LIMITS) -> ToolFailed:
     return caught.value
 
 
-@unhurried
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -15,7 +15,6 @@ from actors.storage.stored.outcomes import UploadsExpired
 from actors.storage.stored.quota import Quota
 from protocol.errors import DiskFull, InvalidRequest, NotFound, Overloaded, QuotaExceeded
 from tests.support.stored import BOUNDS, OWNER, Bench, checksum
-from tests.support.unhurried import unhurried
 
 DATA = random.Random(2).randbytes(3000)
 
@@ -45,7 +44,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(it: Bench) -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
-@settings(unhurried, max_examples=30)
+@settings(max_examples=30)
 def test_parts_sent_again_in_any_order_of_lost_answers_make_the_same_file(
     tmp_path_factory: pytest.TempPathFactory, again: list[int]
 ) -> None:

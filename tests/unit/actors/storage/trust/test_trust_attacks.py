@@ -349,7 +349,8 @@ def test_what_is_no_metadata_is_refused(stage: Stage, role: str, content: bytes)
 
 
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     role=st.sampled_from(FILES),

@@ -43,7 +43,8 @@ def stage(tmp_path: Path) -> Stage:
 
 
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(role=st.sampled_from(["root", "timestamp"]), data=st.data())
 def test_whatever_a_thief_signs_ends_well_or_in_a_typed_error(
