@@ -170,8 +170,9 @@ class SupervisorSettings(Section):
         json_schema_extra=RELOADS,
         ge=0.1,
         le=600,
-        description="Seconds within which the spawner must answer before it is replaced. 3: a "
-        "fork takes milliseconds, so this is already a stopped or lost process.",
+        description="Seconds within which the spawner must answer before it is replaced; those in "
+        "which it was starved or waited for a disk do not count. 3: a fork takes milliseconds, so "
+        "this is already a stopped or lost process.",
     )
 
 

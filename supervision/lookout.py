@@ -27,17 +27,24 @@ class LookoutEvents:
     """(name, epoch, when its event loop last turned)"""
     stopped: Callable[[str], None]
     """(name) of a process that is no actor: a signal has stopped it"""
+    held_up: Callable[[str, float], None]
+    """(name, seconds) of such a process too: since the last look it wanted to get on, and could
+    not, as it was starved or waited for a disk"""
     looked: Callable[[], None]
     """One look is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Other:
     """A process that is no actor."""
 
     pid: int
     eye: Eye
     stops: Stops
+    looked_at: float
+    """When it was looked at last; monotonic seconds."""
+    cpu_s: float
+    """What it had used then."""
 
 
 class Lookout:
@@ -99,10 +106,18 @@ class Lookout:
             # It may end at any moment; the kernel tells of that in another way.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if name not in self._other:
-                    self._other[name] = _Other(pid, Eye(pid), Stops())
-                other = self._other[name]
-                if other.stops.look(other.eye.look().state):
-                    self._events.stopped(name)
+                    eye = Eye(pid)
+                    self._other[name] = _Other(pid, eye, Stops(), self._now(), eye.look().cpu_s)
+                self._look_at(name, self._other[name])
+
+    def _look_at(self, name: str, other: _Other) -> None:
+        look, now = other.eye.look(), self._now()
+        since, used_s = now - other.looked_at, look.cpu_s - other.cpu_s
+        other.looked_at, other.cpu_s = now, look.cpu_s
+        if other.stops.look(look.state):
+            self._events.stopped(name)
+        elif since > 0 and look.excuses(used_s, since):
+            self._events.held_up(name, since)
 
     def stop(self) -> None:
         """Look no more."""

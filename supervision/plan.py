@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configs.schema import Settings
-from protocol.epochs import new_epoch
+from protocol.epochs import new_epoch, same_makers
 from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from protocol.messages.supervisor import DirectoryEntry, Heartbeat
@@ -33,18 +33,20 @@ from supervision.order import dependants, start_order, stop_order
 from supervision.restart import SETUP_EXIT_CODE, Again, Exit, GiveUp, RestartPolicy
 from supervision.rolling import Rolling
 
-EXIT_REPORT_S = 0.5
-"""How long to wait for the spawner's word on how a process ended, which is also its word that
-nothing of it is left. It comes within milliseconds; a descendant that is stuck in the kernel, or a
-stopped spawner, lets this run out."""
+STOPPING_REPORT_S = 0.5
+"""How long to wait, while everything is being stopped, for the spawner's word on how a process
+ended. It comes within milliseconds, or a third of a second where a descendant is stuck in the
+kernel; and nobody is started again by what it says. Else there is the time that the spawner has for
+an order, as whoever is to come back needs it for that too."""
 
 SPAWNS_AT_ONCE = 8
 """Orders that the spawner has at a time. Each has its time-out from its order on, and one spawner
 makes them one after the other."""
 
-LAST_WORDS_S = 0.2
+LAST_WORDS_S = 2.0
 """How long to wait for the word of an actor that ended because it cannot start: the kernel and the
-spawner may tell of the end before the heartbeat with the reason is read. It was sent before."""
+spawner may tell of the end before the heartbeat with the reason is read. It was sent before, and
+waiting for one that never comes delays nothing: who cannot start is not started again."""
 
 
 _SPAWNER_SILENT: list[Effect] = [
@@ -102,6 +104,11 @@ class Plan:
             name=name, epoch=child.epoch if child.runs else "", state=child.public_state,
             reason=child.reason, info=child.info,
         )  # fmt: skip
+
+    @property
+    def _maker(self) -> str:
+        """What all epochs begin with that the present spawner makes, or the one to come."""
+        return new_epoch(self._boot, self._spawners, 0)
 
     def restarted(self, name: str) -> bool:
         """Whether this is not its first incarnation."""
@@ -161,6 +168,15 @@ class Plan:
         self._spawner_killed = True
         text = "the spawner was stopped by a signal (state T); replacing it"
         return [Tell("spawner.stopped", "spawner", text), ReplaceSpawner()]
+
+    def spawner_held_up(self, for_s: float) -> None:
+        """The spawner wanted to get on, and was not let for so long: it was starved, or waited for
+        a disk. Nothing that it owes is due any earlier for that."""
+        if self._spawner_due is not None:
+            self._spawner_due += for_s
+        for child in self.children.values():
+            if child.state in (ChildState.SPAWNING, ChildState.DEAD) and child.due_at is not None:
+                child.due_at += for_s
 
     def _start_what_can(self, now: float) -> list[Effect]:
         if self._stopping is not None or not self._spawner_ready:
@@ -300,9 +316,12 @@ class Plan:
         # READY is left by a stop too; what counts is whether it had been reached.
         child.take(ChildEvent.DIED, now)
         child.pid = None
-        child.due_at = now + EXIT_REPORT_S
+        settings = self._settings.supervisor
+        stopping = self._stopping is not None
+        child.due_at = now + (STOPPING_REPORT_S if stopping else settings.spawn_timeout_s)
         effects: list[Effect] = [Publish(name), Forget(name, epoch)]
-        if not self._spawner_ready:
+        if not self._spawner_ready or not same_makers(epoch, self._maker):
+            # It died with the spawner that had made it, and no other one knows of it.
             effects += self._decide(child, Exit(collateral=True), now)
         return effects
 

@@ -102,7 +102,7 @@ class Shell:
             settings.hang, run_folder.folder, self._now, self._running, self._others,
             LookoutEvents(
                 hangs=self._on_hang, has_memory=self._on_memory, beats=self.plan.beats,
-                stopped=self._on_stopped,
+                stopped=self._on_stopped, held_up=self._on_held_up,
                 looked=self._tell_health,
             ),
         )  # fmt: skip
@@ -339,6 +339,10 @@ class Shell:
             self._guard.on_stopped()
         else:
             self.do(self.plan.spawner_stopped())
+
+    def _on_held_up(self, name: str, for_s: float) -> None:
+        if name == SPAWNER:
+            self.plan.spawner_held_up(for_s)
 
     def _on_hang(self, name: str, epoch: str, hung: Hung) -> None:
         self.do(self.plan.hung(name, epoch, hung, self._now()))

@@ -12,7 +12,7 @@ from protocol.errors import InvalidRequest, NotFound
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
 from supervision.order import dependants
-from supervision.plan import Plan
+from supervision.plan import LAST_WORDS_S, Plan
 from supervision.restart import Exit
 from tests.support.planning import (
     CLEAN,
@@ -72,7 +72,7 @@ def test_who_waits_or_has_failed_is_stopped_at_once() -> None:
     driver.spawner_ready()
     driver.spawned("c")
     driver.crash("c", SETUP)
-    driver.advance(1)
+    driver.advance(LAST_WORDS_S)
     assert (driver.state("b"), driver.state("c")) == (ChildState.WAITING, ChildState.FAILED)
     for name in ("b", "c"):
         assert published(driver.drain(name)) == [name]
@@ -229,7 +229,7 @@ def test_a_rolling_restart_with_a_wrong_name_restarts_nobody() -> None:
 def test_a_rolling_restart_takes_up_what_has_failed() -> None:
     driver = running("a", "b")
     driver.crash("a", SETUP)
-    driver.advance(1)
+    driver.advance(LAST_WORDS_S)
     assert spawns(driver.restart("a", "b")) == ["a"]
     driver.spawned("a")
     assert signals(driver.beat("a")) == [("b", signal.SIGTERM)]

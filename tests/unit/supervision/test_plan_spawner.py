@@ -6,7 +6,7 @@ import signal
 
 from supervision.child import ChildState
 from supervision.effects import ReplaceSpawner, Signal
-from supervision.plan import EXIT_REPORT_S, SPAWNS_AT_ONCE
+from supervision.plan import SPAWNS_AT_ONCE
 from tests.support.planning import CRASH, PlanDriver, running, signals, spawns, told
 
 
@@ -18,6 +18,29 @@ def test_a_spawner_that_does_not_answer_in_time_is_replaced() -> None:
     assert ReplaceSpawner() in effects
     assert told(effects) == ["spawner.silent"]
     assert driver.plan.next_at() is None
+
+
+def test_time_in_which_a_spawner_was_not_let_counts_in_no_silence_of_its() -> None:
+    driver = PlanDriver({"a": [], "b": []}, supervisor={"spawn_timeout_s": 3})
+    driver.spawner_ready()
+    driver.up("a")
+    driver.died("a")
+    driver.clock.advance(2)
+    driver.plan.spawner_held_up(2)
+    # Neither has it had its time for the order of b, nor for its word on a.
+    assert driver.advance(2.9) == []
+    assert driver.state("a") is ChildState.DEAD
+    effects = driver.advance(0.1)
+    assert told(effects) == ["actor.died", "spawner.silent"]
+    assert ReplaceSpawner() in effects
+
+
+def test_a_new_spawner_that_was_not_let_has_its_time_for_its_readiness_all_the_same() -> None:
+    driver = PlanDriver({"a": []}, supervisor={"start_timeout_s": 20})
+    driver.spawner_started()
+    driver.plan.spawner_held_up(5)
+    assert driver.advance(24.9) == []
+    assert told(driver.advance(0.1)) == ["spawner.silent"]
 
 
 def test_a_spawner_that_never_says_that_it_is_ready_is_replaced() -> None:
@@ -183,8 +206,8 @@ def test_whoever_dies_after_the_new_spawner_is_there_comes_back_too() -> None:
     driver = running("a")
     driver.spawner_lost()
     driver.spawner_ready()
-    assert spawns(driver.died("a")) == []
-    assert spawns(driver.advance(EXIT_REPORT_S)) == ["a"]
+    assert spawns(driver.died("a")) == ["a"]
+    assert driver.plan.children["a"].last_exit == "died with the spawner"
 
 
 def test_an_exit_report_that_the_lost_spawner_had_still_sent_gives_one_restart() -> None:

@@ -9,7 +9,7 @@ import pytest
 from protocol.lifecycle import ActorState
 from supervision.child import ChildState
 from supervision.effects import AllStopped, Effect, Signal
-from supervision.plan import EXIT_REPORT_S
+from supervision.plan import STOPPING_REPORT_S
 from tests.support.planning import (
     CLEAN,
     KILLED,
@@ -130,7 +130,7 @@ def test_a_death_that_nobody_explains_does_not_hold_up_the_end() -> None:
     driver = running("a")
     driver.stop()
     assert not finished(driver.died("a"))
-    assert finished(driver.advance(EXIT_REPORT_S))
+    assert finished(driver.advance(STOPPING_REPORT_S))
 
 
 def test_the_spawners_death_does_not_hold_up_the_end() -> None:
@@ -263,7 +263,7 @@ def test_a_start_that_times_out_in_the_moment_of_the_stop_still_gets_its_drain_t
     driver.clock.advance(19.99)
     driver.died("a")
     # Now both are due: that nobody explains the death of a, and that b has said nothing yet.
-    assert signals(driver.advance(EXIT_REPORT_S)) == [("b", TERM)]
+    assert signals(driver.advance(STOPPING_REPORT_S)) == [("b", TERM)]
     assert signals(driver.advance(5)) == [("b", KILL)]
 
 
