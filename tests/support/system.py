@@ -20,7 +20,7 @@ from noyau.processes import processes_in
 from protocol.client import Client
 from protocol.errors import NotRunning
 from protocol.lifecycle import SETTLED
-from protocol.messages.supervisor import Status
+from protocol.messages.supervisor import GetStatus, Status
 from tests.support.model import shared_assets
 
 STOP_S = 20.0
@@ -146,24 +146,25 @@ async def connect(system: System, seconds: float = 30) -> Client:
 
 async def until_ready(system: System, seconds: float = 60) -> Status:
     """Wait until every actor is READY; returns the status."""
-    async with await connect(system) as client, asyncio.timeout(seconds):
-        while True:
-            found = await client.status()
-            if all(actor.state in SETTLED for actor in found.actors):
-                return found
-            await client.caller.wait_for_news(client.caller.clock.now() + 0.2)
+    async with await connect(system) as client:
+        return await status_when(
+            client, lambda found: all(actor.state in SETTLED for actor in found.actors), seconds
+        )
 
 
 async def status_when(
     client: Client, wanted: Callable[[Status], bool], seconds: float = 30
 ) -> Status:
-    """The first status for which ``wanted(status)`` holds."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = await client.status()
-            if wanted(found):
-                return found
-            await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+    """The first status for which ``wanted(status)`` holds; `TimeoutError` where none does in time,
+    with the last one. A supervisor that is just being followed by another has all of that time."""
+    clock, found = client.caller.clock, None
+    until = clock.now() + seconds
+    while (left_s := until - clock.now()) > 0:
+        found = await client.ask(GetStatus(), timeout_s=left_s)
+        if wanted(found):
+            return found
+        await client.caller.wait_for_news(clock.now() + 0.05)
+    raise TimeoutError(f"not so within {seconds:g} s: {found}")
 
 
 def running_pid(found: Status, name: str) -> int | None:
