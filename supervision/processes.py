@@ -116,16 +116,22 @@ def _searched_children_of(parent: int) -> list[int]:
     return found
 
 
+_ROUND_S = 0.001
+LEAST_ROUNDS = 100
+
+
 def kill_descendants(timeout_s: float = 2.0) -> list[int]:
     """SIGKILL every descendant of this process and reap them; returns those killed.
 
     Needs `become_subreaper` first: the children of what is killed become children of this
-    process, and the next round finds them. Gives up, with what it has, after ``timeout_s``: only a
-    process stuck in the kernel (state D) takes so long.
+    process, and the next round finds them. Gives up, with what it has, after ``timeout_s`` and no
+    fewer rounds than a tenth of a second has, as this process may have been paused: only one stuck
+    in the kernel (state D) takes so long.
     """
     killed: list[int] = []
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
+    until, rounds = time.monotonic() + timeout_s, 0
+    while time.monotonic() < until or rounds < LEAST_ROUNDS:
+        rounds += 1
         for pid in children_of(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -138,5 +144,5 @@ def kill_descendants(timeout_s: float = 2.0) -> list[int]:
                 pass
         except ChildProcessError:
             break
-        time.sleep(0.001)
+        time.sleep(_ROUND_S)
     return killed

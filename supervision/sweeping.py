@@ -18,18 +18,21 @@ ROUND_S = 0.005
 SWEEP_S = 2.0
 """Only a process that is stuck in the kernel (state D) takes so long, and nobody can wait for
 that."""
+LEAST_ROUNDS = 20
+"""However late it is: this process may have been paused meanwhile."""
 
 
 async def sweep(kept: Callable[[], Collection[int]], timeout_s: float = SWEEP_S) -> list[int]:
     """SIGKILL and reap every child of this process but those kept, until there is none. Returns the
     pids of those that are still there after ``timeout_s``."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + timeout_s
+    until, rounds = loop.time() + timeout_s, 0
     clean = False
     while True:
         left = _kill_all_but(kept())
+        rounds += 1
         # Seen twice: while some end, others may be missing from the list.
-        if (clean and not left) or loop.time() >= until:
+        if (clean and not left) or (loop.time() >= until and rounds >= LEAST_ROUNDS):
             return left
         clean = not left
         await asyncio.sleep(ROUND_S)

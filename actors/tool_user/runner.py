@@ -108,20 +108,16 @@ class Runner:
     async def _report(self, key: str, call: Running) -> bytes:
         try:
             server = self._live_server()
-            async with asyncio.timeout(START_S):
-                await asyncio.shield(server.ready)
+            if not await _done_within(server.ready, START_S):
+                reason = f"the process that starts tools was not ready after {START_S:g} s"
+                server.close(reason)
+                raise ToolFailed(reason, tool=call.tool, kind="lost")
+            await server.ready
         except ToolFailed as error:
             call.fail(error.message)
             raise
-        except TimeoutError:
-            reason = f"the process that starts tools was not ready after {START_S:g} s"
-            server.close(reason)
-            raise ToolFailed(reason, tool=call.tool, kind="lost") from None
         server.order(key, call)
-        try:
-            async with asyncio.timeout(FORK_S):
-                await asyncio.shield(call.started)
-        except TimeoutError:
+        if not await _done_within(call.started, FORK_S):
             server.close("the process that starts tools does not answer")
         return await call.report
 
@@ -159,3 +155,10 @@ class Runner:
         if self._server is not None:
             self._server.close("the tool user is stopping")
         await asyncio.gather(*self._burials)
+
+
+async def _done_within(future: asyncio.Future[Any], seconds: float) -> bool:
+    """Whether it has a result in time, or one that is there when the time is found to be over:
+    this process may have been paused meanwhile, and not the one that it waits for."""
+    await asyncio.wait([future], timeout=seconds)
+    return future.done()

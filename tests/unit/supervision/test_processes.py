@@ -176,10 +176,27 @@ def test_kill_descendants_gives_up_in_the_end() -> None:
     run_python(
         PREPARE
         + """
+import supervision.processes
+supervision.processes.os = type("Deaf", (), {
+    "kill": lambda *_: None, "waitpid": os.waitpid, "getpid": os.getpid, "WNOHANG": os.WNOHANG
+})
 pid = fork(rest)
-assert kill_descendants(timeout_s=0) == []
+assert kill_descendants(timeout_s=0) == [pid]
 assert lives(pid)
+supervision.processes.os = os
 assert kill_descendants() == [pid]
+assert not lives(pid)
+"""
+    )
+
+
+def test_kill_descendants_makes_its_rounds_however_late_it_is() -> None:
+    run_python(
+        PREPARE
+        + """
+pid = fork(rest)
+assert kill_descendants(timeout_s=0) == [pid]
+assert not lives(pid)
 """
     )
 
