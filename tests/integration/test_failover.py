@@ -26,17 +26,28 @@ CPU, GPU = (
     )
     for name in ("cpu_engine", "gpu_engine")
 )
-BREAKS_S = 1.0
+SHORT_S, LONG_S = 1.0, 3600.0
+"""That a breaker is open: it is over soon; it is not over before the test is."""
 SETTINGS = (
-    *CPU, *GPU, "watchdog.decode_s=0.5", "watchdog.min_s=0.3", "engine_breaker.failures=3",
-    f"engine_breaker.open_s={BREAKS_S}", "restart.max_restarts=1000",
+    # No engine that a busy machine holds up is taken for stalled.
+    *CPU, *GPU, "watchdog.decode_s=60", "watchdog.min_s=60", "engine_breaker.failures=3",
+    f"engine_breaker.open_s={SHORT_S}", "engine_breaker.probe_s=60", "restart.max_restarts=1000",
     # Whether an engine is unhealthy besides is not what these tests are about.
     "health.min_calls=100000", "health.failures_in_a_row=1000",
+    "supervisor.heartbeat_missed_after_s=60",
     'actors.orchestrator.settings.experts={poet = { system_prompt = "Rhyme.", max_tokens = 7 }}',
 )  # fmt: skip
+IMPATIENT = ("watchdog.decode_s=2", "watchdog.min_s=2")
+"""For those that are to stall."""
+LATE_TOKENS, ALL_TOKENS = 400, 460
+"""An engine that dies at once takes with it what it has not sent, and text that comes together with
+garbage is garbage too. So late in an answer, text of it was said long before."""
 PERSON = {
     "type": "object",
-    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "properties": {
+        "name": {"type": "string", "minLength": LATE_TOKENS},
+        "age": {"type": "integer"},
+    },
     "required": ["name", "age"],
     "additionalProperties": False,
 }
@@ -52,12 +63,19 @@ def failing(how: str) -> str:
 
 
 def words(**more: object) -> Query:
-    return Query.model_validate({"text": "Go on.", "max_tokens": 60, "tools": False, **more})
+    plain = {"text": "Go on.", "max_tokens": 60, "memories": False, "tools": False}
+    return Query.model_validate({**plain, **more})
 
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with shared(*SETTINGS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[System]:
+    with shared(*SETTINGS, *IMPATIENT) as found:
         yield found
 
 
@@ -117,7 +135,6 @@ async def test_the_gpu_engine_answers_where_it_is_and_is_marked_as_simulated(
     [
         ("fail", "engine_failed"),
         ("die", "actor_died"),
-        ("stall", "engine_stalled"),
         ("garble", "engine_garbage"),
         ("out_of_memory", "engine_out_of_memory"),
         ("nan", "engine_garbage"),
@@ -127,21 +144,32 @@ async def test_when_the_gpu_engine_fails_in_mid_answer_the_cpu_engine_goes_on(
     system: System, how: Misbehaviour, code: str
 ) -> None:
     async with well(system) as client:
-        whole = await uninterrupted(client, query := words())
-        await spoil(client, how)
-        cut = await client.ask(query)
-        told = cut.metadata
-        assert cut.text == whole.text
-        (seam,) = told.seams
-        assert seam.lost.startswith("gpu_engine.")
-        assert 0 < len(cut.text[: seam.position].split()) <= 20
-        (lost,) = told.failovers
-        assert (lost.code, lost.engine, lost.position) == (code, seam.lost, seam.position)
-        assert (told.device, told.engines[-1].device) == ("cpu", "cpu")
-        assert told.engines[-1].completion_tokens >= 40
-        assert told.degraded
-        assert any("without the GPU" in what for what in told.missing)
-        assert told.usage.completion_tokens == 60
+        await the_cpu_engine_goes_on(client, how, code)
+
+
+async def test_when_the_gpu_engine_stalls_in_mid_answer_the_cpu_engine_goes_on(
+    impatient: System,
+) -> None:
+    async with well(impatient) as client:
+        await the_cpu_engine_goes_on(client, "stall", "engine_stalled")
+
+
+async def the_cpu_engine_goes_on(client: Client, how: Misbehaviour, code: str) -> None:
+    whole = await uninterrupted(client, query := words(max_tokens=ALL_TOKENS))
+    await spoil(client, how, LATE_TOKENS)
+    cut = await client.ask(query)
+    told = cut.metadata
+    assert cut.text == whole.text
+    (seam,) = told.seams
+    assert seam.lost.startswith("gpu_engine.")
+    assert 0 < len(cut.text[: seam.position].split()) <= LATE_TOKENS
+    (lost,) = told.failovers
+    assert (lost.code, lost.engine, lost.position) == (code, seam.lost, seam.position)
+    assert (told.device, told.engines[-1].device) == ("cpu", "cpu")
+    assert told.engines[-1].completion_tokens >= ALL_TOKENS - LATE_TOKENS
+    assert told.degraded
+    assert any("without the GPU" in what for what in told.missing)
+    assert told.usage.completion_tokens == ALL_TOKENS
 
 
 @pytest.mark.parametrize("how", ["fail", "die", "garble"])
@@ -149,9 +177,9 @@ async def test_json_that_was_cut_goes_on_within_its_schema(
     system: System, how: Misbehaviour
 ) -> None:
     async with well(system) as client:
-        query = words(format=Format(json_schema=PERSON))
+        query = words(format=Format(json_schema=PERSON), max_tokens=ALL_TOKENS)
         whole = await uninterrupted(client, query)
-        await spoil(client, how, after_tokens=10)
+        await spoil(client, how, LATE_TOKENS)
         cut = await client.ask(query)
         assert len(cut.metadata.seams) == 1
         assert cut.text == whole.text
@@ -191,13 +219,18 @@ async def test_an_answer_that_may_not_be_degraded_is_refused_where_it_would_be(
             assert not (await other.ask(words(fail_if_degraded=True))).metadata.degraded
 
 
-async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probed(
-    system: System,
-) -> None:
-    async with well(system) as client, watching(client, "breaker.") as told:
-        await spoil(client, "fail", after_tokens=5, answers=3)
-        for _ in range(3):
-            await client.ask(words())
+async def fail_again_and_again(client: Client) -> None:
+    await spoil(client, "fail", after_tokens=5, answers=3)
+    for _ in range(3):
+        await client.ask(words())
+
+
+async def test_an_engine_that_fails_again_and_again_is_left_alone() -> None:
+    async with (
+        running(*SETTINGS, f"engine_breaker.open_s={LONG_S}") as system,
+        well(system) as client,
+    ):
+        await fail_again_and_again(client)
         passed_over = (await client.ask(words())).metadata
         assert [use.device for use in passed_over.engines] == ["cpu"]
         assert [(one.engine, one.code) for one in passed_over.failovers] == [
@@ -208,8 +241,17 @@ async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probe
         assert (gpu.breaker.state, cpu.breaker.state) == ("open", "closed")
         assert gpu.breaker.rejections >= 1
         assert gpu.breaker.opens_for_s is not None
-        assert gpu.breaker.opens_for_s <= BREAKS_S
-        async with asyncio.timeout(20):
+        assert 0 < gpu.breaker.opens_for_s <= LONG_S
+
+
+async def test_an_engine_that_was_left_alone_is_probed_and_then_asked_again() -> None:
+    async with (
+        running(*SETTINGS) as system,
+        well(system) as client,
+        watching(client, "breaker.") as told,
+    ):
+        await fail_again_and_again(client)
+        async with asyncio.timeout(60):
             while (await client.ask(words())).metadata.device != "gpu":
                 await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
             while not _all_closed(await client.ask(GetRuntime())):
@@ -218,8 +260,8 @@ async def test_an_engine_that_fails_again_and_again_is_left_alone_and_then_probe
         assert told.names == ["breaker.open", "breaker.half_open", "breaker.closed"]
 
 
-async def test_a_stalled_engine_is_told_to_the_supervisor(system: System) -> None:
-    async with well(system) as client, watching(client, "actor.stalled") as told:
+async def test_a_stalled_engine_is_told_to_the_supervisor(impatient: System) -> None:
+    async with well(impatient) as client, watching(client, "actor.stalled") as told:
         await client.ask(words())
         await spoil(client, "stall")
         assert (await client.ask(words())).metadata.device == "cpu"
@@ -265,37 +307,56 @@ async def test_a_model_that_no_engine_has_is_refused_with_those_there_are(system
             await client.ask(words(model="nothing"))
 
 
-async def test_when_nothing_can_be_answered_that_is_said_at_once_for_a_while() -> None:
-    broken = (
-        *CPU, *GPU, failing("fail"), failing("fail").replace("gpu", "cpu"),
-        "query.max_continuations=1", "query_breaker.failures=2", "query_breaker.open_s=0.5",
-        "engine_breaker.failures=1000",
-    )  # fmt: skip
-    async with running(*broken) as system, await connect(system) as client:
-        for _ in range(2):
-            with pytest.raises(EngineFailed, match="gave up after 2 lost engines"):
-                await client.ask(words())
+BROKEN = (
+    *CPU, *GPU, failing("fail"), failing("fail").replace("gpu", "cpu"),
+    "query.max_continuations=1", "query_breaker.failures=2", "engine_breaker.failures=1000",
+)  # fmt: skip
+
+
+async def ask_in_vain(client: Client) -> None:
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="gave up after 2 lost engines"):
+            await client.ask(words())
+
+
+async def test_when_nothing_can_be_answered_that_is_said_at_once() -> None:
+    async with (
+        running(*BROKEN, f"query_breaker.open_s={LONG_S}") as system,
+        await connect(system) as client,
+    ):
+        await ask_in_vain(client)
         with pytest.raises(CircuitOpen) as refused:
             await client.ask(words())
-        assert 0 < refused.value.details["retry_after_s"] <= 0.5
+        assert 0 < refused.value.details["retry_after_s"] <= LONG_S
         assert (await client.ask(GetRuntime())).queries.state == "open"
+
+
+async def test_what_can_be_answered_again_is_tried_after_a_while() -> None:
+    async with (
+        running(*BROKEN, f"query_breaker.open_s={SHORT_S}") as system,
+        await connect(system) as client,
+        watching(client, "breaker.") as told,
+    ):
+        await ask_in_vain(client)
         for name in ("cpu_engine", "gpu_engine"):
             await client.ask(Misbehave(how="none"), to=name)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await client.ask(GetRuntime())).queries.state != "closed":
                 with contextlib.suppress(CircuitOpen):
                     await client.ask(words())
+            await told.until("breaker.closed")
+        assert told.names == ["breaker.open", "breaker.half_open", "breaker.closed"]
 
 
 async def test_without_a_gpu_its_engine_is_unavailable_and_the_system_healthy() -> None:
     if any(os.path.exists(f"/dev/{name}") for name in ("nvidia0", "kfd", "dri", "dxg")):
         pytest.skip("this machine may have a GPU")
     async with running(*CPU) as system, await connect(system) as client:
-        found = await client.status()
+        # An event loop that was late is told until the next heartbeat.
+        found = await status_when(client, lambda status: status.health is Health.HEALTHY)
         gpu = next(actor for actor in found.actors if actor.name == "gpu_engine")
         assert (gpu.state, gpu.health) == (ActorState.UNAVAILABLE, Health.HEALTHY)
         assert "no GPU" in gpu.reason
-        assert found.health is Health.HEALTHY
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid_of(found, "gpu_engine"), signal.SIGKILL)
         answer = await client.ask(words())

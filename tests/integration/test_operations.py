@@ -18,18 +18,26 @@ from protocol.messages.supervisor import Drain, Reload, Restart, Status
 from protocol.messages.tool_user import CallTool
 from tests.integration.test_command import noyau
 from tests.support.actors import Hang, WorkSlowly
+from tests.support.events import watching
 from tests.support.system import connect, pid_of, running, status_when
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
 SLOW = "actors.slow.class=tests.support.actors:SlowWorker"
+ROLL_S = 100
+"""For all actors, one after the other, with a load beside them."""
 
 
 def state_of(found: Status, name: str) -> ActorState:
     return next(actor.state for actor in found.actors if actor.name == name)
 
 
+@pytest.mark.timeout(2 * ROLL_S)
 async def test_a_rolling_restart_of_everything_under_load_fails_no_request() -> None:
-    async with running(COUNTING) as system, await connect(system) as client:
+    async with (
+        running(COUNTING) as system,
+        await connect(system) as client,
+        watching(client, "rolling.") as told,
+    ):
         before = await client.status()
         done = asyncio.Event()
         count = {"queries": 0, "tools": 0, "conversations": 0}
@@ -62,6 +70,10 @@ async def test_a_rolling_restart_of_everything_under_load_fails_no_request() -> 
                 for actor in found.actors
             )
 
+        async with asyncio.timeout(ROLL_S):
+            while not told.names:
+                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+        assert told.names == ["rolling.done"]
         after = await status_when(client, all_are_new)
         served = dict(count)
         while any(count[kind] <= served[kind] for kind in count):
@@ -84,7 +96,8 @@ async def test_a_request_that_crosses_with_an_orderly_end_is_the_next_ones() -> 
 
 async def test_who_is_drained_finishes_its_work_and_stays_stopped_until_it_is_wanted() -> None:
     async with running(SLOW) as system, await connect(system) as client:
-        working = asyncio.create_task(client.ask(WorkSlowly(seconds=0.5), to="slow"))
+        work = WorkSlowly(until_drained=True, seconds=0.1)
+        working = asyncio.create_task(client.ask(work, to="slow"))
         await status_when(
             client, lambda s: any(a.name == "slow" and a.counters.in_flight for a in s.actors)
         )
@@ -144,7 +157,7 @@ async def test_a_reload_applies_what_may_change_and_says_what_waits(tmp_path: Pa
         await connect(system) as client,
     ):
         file.write_text(
-            "[hang]\nidle_s = 0.5\nterm_s = 0.1\n[limits]\nmax_frame_bytes = 100000\n"
+            "[hang]\nidle_s = 2\nterm_s = 0.1\n[limits]\nmax_frame_bytes = 100000\n"
             "[actors.cpu_engine.settings]\nextra = 1\n"
         )
         done = await asyncio.to_thread(noyau, "reload", "--json", run_folder=system.run_folder)
@@ -153,20 +166,21 @@ async def test_a_reload_applies_what_may_change_and_says_what_waits(tmp_path: Pa
             "at_restart": {"cpu_engine": ["actors.cpu_engine.settings.extra"]},
             "at_start": ["limits.max_frame_bytes"],
         }
-        await spin_is_found_soon(client)
+        await hang_is_found_soon(client)
         told = await asyncio.to_thread(noyau, "reload", run_folder=system.run_folder)
         assert "when noyau is started again: limits.max_frame_bytes" in told.stderr
 
 
-async def spin_is_found_soon(client: Client) -> None:
+async def hang_is_found_soon(client: Client) -> None:
     """Before the reload it would have taken longer than is waited here."""
     old = pid_of(await client.status(), "hanging")
-    spinning = asyncio.create_task(client.ask(Hang(how="spin"), to="hanging"))
+    # One that spins and gets little of a core might be starved, and is let be.
+    hanging = asyncio.create_task(client.ask(Hang(how="sleep"), to="hanging"))
     await status_when(
         client,
         lambda s: any(a.name == "hanging" and a.pid not in (None, old) for a in s.actors),
     )
-    spinning.cancel()
+    hanging.cancel()
 
 
 async def test_a_broken_file_changes_nothing_and_all_its_errors_are_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from actors.kernel import Actor, handles
 from actors.orchestrator import Orchestrator
 from protocol.errors import EngineFailed, NotFound
+from protocol.lifecycle import ActorState
 from protocol.messages.base import Ask, Empty, Message, Role
 from protocol.messages.engine import (
     ChatMessage,
@@ -27,6 +28,7 @@ from protocol.messages.engine import (
     Tokens,
 )
 from protocol.messages.orchestrator import Query
+from tests.support.waiting import eventually
 
 
 class CountingEngine(Actor):
@@ -190,6 +192,8 @@ class WorkSlowly(Ask[Slow], operation="slow.work", role=Role.ASK):
     """Work for some time."""
 
     seconds: float = 1.0
+    until_drained: bool = False
+    """Whether that time begins only when its actor is drained."""
 
 
 class Defect(Ask[Empty], operation="slow.defect", role=Role.ASK):
@@ -202,6 +206,8 @@ class SlowWorker(Actor):
     @handles(WorkSlowly)
     async def work(self, message: WorkSlowly) -> Slow:
         """Wait, then answer."""
+        if message.until_drained:
+            await eventually(lambda: self.state is ActorState.DRAINING)
         await asyncio.sleep(message.seconds)
         return Slow(finished=True)
 
