@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -99,8 +100,10 @@ async def test_what_a_dead_orchestrator_left_is_ended_when_its_client_is_gone_to
                 # Stopped, so that it cannot hear of the client's end before its own.
                 os.kill(pid_of(found, "orchestrator"), signal.SIGSTOP)
                 reading.cancel()
-            os.kill(pid_of(found, "orchestrator"), signal.SIGKILL)
             old = pid_of(found, "orchestrator")
+            # It may have been killed already, for being stopped.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(old, signal.SIGKILL)
             await status_when(watcher, lambda s: running_pid(s, "orchestrator") not in (None, old))
             await until(lambda: rows(system) == {query.id: ("failed", 0, "abandoned")})
 

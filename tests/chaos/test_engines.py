@@ -23,7 +23,11 @@ TWO = (
     "chaos.allowed=true",
     # So many failures are ordered here that the engines would be left alone.
     "engine_breaker.failures=1000", "health.min_calls=100000", "health.failures_in_a_row=1000",
-    "restart.max_restarts=1000", "watchdog.decode_s=3", "watchdog.min_s=1",
+    "restart.max_restarts=1000",
+    # What stands still is what was told to: no busy machine keeps an engine waiting for so long.
+    "watchdog.min_s=20", "watchdog.decode_s=20",
+    # Nobody but who asks it finds that out.
+    "hang.stuck_s=3000", "hang.working_s=3000",
     *(f"actors.{name}.settings.{setting}" for name in ("cpu_engine", "cpu_two")
       for setting in ("threads=1", "context_tokens=1024", "slots=2")),
 )  # fmt: skip

@@ -65,7 +65,8 @@ async def test_a_stopped_supervisor_is_followed_by_another_and_nothing_of_it_is_
 async def test_a_supervisor_that_is_stopped_while_it_starts_is_followed_by_another() -> None:
     async with running(COUNTING, wait=False) as system:
         guard = psutil.Process(system.process.pid)
-        await until(lambda: bool(guard.children()))
+        # Between fork and exec its parent waits for it, and would be stopped as well.
+        await until(lambda: any("supervisor" in one.cmdline() for one in guard.children()))
         (first,) = guard.children()
         first.suspend()
         async with await connect(system) as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
@@ -53,11 +53,16 @@ async def broken(wire: Wire) -> Exception:
     return error_from_body(answer.body)
 
 
-async def cut(wire: Wire, node: Node) -> None:
-    """Close the connection, and have the server see it."""
+async def cut(wire: Wire, node: Node, let_it_look: Callable[[], object] = lambda: None) -> None:
+    """Close the connection, and have the server see it, for which its time must go on."""
     wire.link.close()
     (request,) = node.server._open.values()
-    await eventually(lambda: request.lost_at is not None or not node.server._open)
+
+    def seen() -> bool:
+        let_it_look()
+        return request.lost_at is not None or not node.server._open
+
+    await eventually(seen)
 
 
 @pytest.fixture(autouse=True)
@@ -200,17 +205,15 @@ async def test_a_reader_that_takes_it_back_ends_it(wiring: Wiring) -> None:
         assert isinstance(await broken(wire), StreamBroken)
 
 
-async def test_a_reader_that_does_not_come_back_in_time_finds_nothing(
-    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving, "KEPT_S", 0.2)
+async def test_a_reader_that_does_not_come_back_in_time_finds_nothing(wiring: Wiring) -> None:
     async with Network(wiring) as network:
-        owner = Counter()
-        node = network.start(owner)
+        owner, clock = Counter(), ManualClock()
+        node = network.start(owner, clock=clock)
         wire = network.wire(node)
         await read(wire, ask(wire, 1000), INITIAL_CREDIT)
-        await cut(wire, node)
+        await cut(wire, node, lambda: clock.advance(serving.PROBE_S))
         assert not owner.over.is_set()
+        clock.advance(KEPT_S + 0.1)
         await soon(owner.over.wait())
         back = network.wire(node)
         ask(back, 1000, first=INITIAL_CREDIT)

@@ -44,6 +44,7 @@ from tests.support.benches import (
     words,
 )
 from tests.support.model import model_path
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module", params=kinds(*sorted(BENCHES)))
@@ -297,9 +298,15 @@ def test_a_cancel_while_the_prompt_is_read_ends_it_with_the_next_batch(bench: Be
 
 def test_a_cancel_from_another_thread_is_seen(bench: Bench) -> None:
     task, began = ask(COUNT, 400), threading.Event()
+
+    def emit(_: Prefill | Piece) -> None:
+        began.set()
+        # However late the other thread comes, there is still something to cancel.
+        task.cancelled.wait(PATIENCE_S)
+
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(bench.backend.generate, task, lambda _: began.set())
-        began.wait()
+        running = thread.submit(bench.backend.generate, task, emit)
+        assert began.wait(PATIENCE_S)
         task.cancelled.set()
         assert running.result() is None
 

@@ -26,7 +26,7 @@ def outcome_of(script: str, *arguments: object) -> str:
     """Run a script in a process of its own, and return what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -134,7 +134,6 @@ from protocol.transport import ZmqTransport
 from tests.contract.test_transports_strangers import Everybody, rude
 
 async def main(port, crowd):
-    faulthandler.dump_traceback_later(30, exit=True)
     transport = ZmqTransport(server=ServerCurve(new_key_pair(), Everybody()))
     transport.listen(f"tcp://127.0.0.1:{port}", lambda peer, frame: None)
     child = os.fork()
@@ -147,6 +146,7 @@ async def main(port, crowd):
         os._exit(0)
     # The loop is busy for as long as that takes: nobody reads what zmq tells of them.
     os.waitpid(child, 0)
+    faulthandler.dump_traceback_later(30, exit=True)
     transport.close()
     print("closed")
 

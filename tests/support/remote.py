@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Self
@@ -16,6 +15,7 @@ from protocol.curve import ClientCurve, new_key_pair
 from protocol.keyfiles import SERVER_FOLDER, AuthorizedKeys, server_key_pair
 from protocol.keys import Authorized, KeyPair
 from protocol.messages.base import Role
+from tests.support import wirings
 from tests.support.system import System, running
 
 ACTORS = 12
@@ -23,16 +23,8 @@ ACTORS = 12
 
 
 def free_ports() -> int:
-    """The first of some ports of loopback, one beside the other, on which nobody listens now."""
-    while True:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
-            first = probes.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            for offset in range(1, ACTORS):
-                probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port + offset))
-            return port
+    """The first of as many free ports as a noyau needs."""
+    return wirings.free_ports(ACTORS)
 
 
 @dataclass

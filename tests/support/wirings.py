@@ -6,10 +6,13 @@ A new kind gets a class here and a line in `WIRINGS`; the suites stay as they ar
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from protocol.curve import ClientCurve, ServerCurve, new_key_pair
@@ -146,12 +149,45 @@ class CurveWiring(Wiring):
             transport.close()
 
 
-def free_port() -> int:
-    """A port of loopback on which nobody listens now."""
+def _own_ports() -> range:
+    """Those that only this process of a test run takes: none that the system gives to whoever
+    connects to others, or wants any, and so none that is gone before it is used."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    lowest, highest = map(int, given.split())
+    ours = max(range(10_000, lowest), range(highest + 1, 65_536), key=len)
+    share = len(ours) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return ours[number * share : (number + 1) * share]
+
+
+_PORTS = _own_ports()
+# Other test runs may go on beside this one, and tests start processes that take ports as well.
+_place = random.randrange(len(_PORTS))
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports of loopback, one beside the other, on which nobody listens now."""
+    global _place
+    for _ in _PORTS:
+        ports = _PORTS[_place : _place + count]
+        _place = (_place + count) % len(_PORTS)
+        if len(ports) == count and all(map(_is_free, ports)):
+            return ports[0]
+    raise AssertionError(f"no {count} of the ports {_PORTS} are free")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """One such port."""
+    return free_ports(1)
 
 
 WIRINGS: dict[str, Callable[[], Wiring]] = {"zmq": ZmqWiring, "loopback": LoopbackWiring}

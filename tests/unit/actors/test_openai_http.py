@@ -36,6 +36,7 @@ from tests.support.scripted_server import (
     scripted,
     text,
 )
+from tests.support.waiting import PATIENCE_S, until
 
 KEY = "sk-very-secret"
 MODEL_ID = "openai_http"
@@ -296,11 +297,10 @@ def test_a_cancel_ends_it_however_silent_the_server_is(script: Script, before: l
 def cancelled_while_silent(script: Script, asked: Task, requests: int) -> None:
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(load(script).generate, asked, Told())
-        while len(script.asked) < requests:
-            script.gone.wait(0.01)
+        until(lambda: len(script.asked) >= requests)
         asked.cancelled.set()
-        assert running.result(5) is None
-    assert script.gone.wait(5), "the server is told too: the connection is closed"
+        assert running.result(PATIENCE_S) is None
+    assert script.gone.wait(PATIENCE_S), "the server is told too: the connection is closed"
 
 
 def test_a_cancel_also_ends_the_waiting_for_the_words_of_a_refusal(script: Script) -> None:
@@ -341,7 +341,7 @@ def test_an_answer_that_nobody_can_take_is_given_up_at_the_server(script: Script
 
     with pytest.raises(EngineFailed, match="told so"):
         load(script).generate(task(), emit)
-    assert script.gone.wait(5)
+    assert script.gone.wait(PATIENCE_S)
 
 
 # --- loading --------------------------------------------------------------------------------

@@ -16,15 +16,16 @@ import psutil
 import pytest
 
 from noyau.processes import alive
-from tests.support.scripts import start_python
+from tests.support.scripts import BOUND_S, start_python
 from tests.support.waiting import until
 
 SUPERVISOR = """
 import os, signal, subprocess, sys
+from supervision.guard import STOPPING
 notes, how = sys.argv[1:]
 theirs, ours = os.pipe()
-asked, asking = os.pipe()
-signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"."))
+# Held back in the guard as well, until it can pass them on.
+signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 GUARD = '''
 import os, sys
 from supervision.guard import Adopted, Guard
@@ -43,7 +44,7 @@ if how == "exits":
 elif how == "fails":
     os.write(ours, bytes([1]))
 elif how == "is asked":
-    os.read(asked, 1)
+    signal.sigwait([signal.SIGTERM])
     os.write(ours, bytes([0]))
     print("asked", file=open(notes, "a"))
 elif how == "is killed":
@@ -61,7 +62,7 @@ def notes_of(tmp_path: Path, how: str) -> Path:
     if how == "is asked":
         until(lambda: notes.read_text().startswith("guard"))
         os.kill(guard_in(notes), signal.SIGTERM)
-    process.wait()
+    process.wait(BOUND_S)
     until(lambda: notes.read_text().startswith("guard"))
     with contextlib.suppress(psutil.NoSuchProcess):
         guard = psutil.Process(guard_in(notes))

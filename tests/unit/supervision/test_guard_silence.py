@@ -115,7 +115,8 @@ async def test_the_event_loop_beats_and_says_how_it_ends() -> None:
     said += await asyncio.to_thread(os.read, theirs, 1)
     it.keeper.stop(7)
     assert said == 2 * BEAT
-    assert os.read(theirs, 10) == bytes([7])
+    # More of them may have come meanwhile.
+    assert os.read(theirs, 4096).lstrip(BEAT) == bytes([7])
     os.close(theirs)
 
 

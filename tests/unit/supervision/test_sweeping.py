@@ -79,7 +79,7 @@ async def main():
             turns.append(1)
             await asyncio.sleep(0)
     turning = asyncio.create_task(turn())
-    left = await sweep(list, timeout_s=0.1)
+    left = await sweep(list, timeout_s=1)
     turning.cancel()
     return left, len(turns)
 left, turns = asyncio.run(main())
