@@ -15,6 +15,7 @@ class Fates:
     def __init__(self) -> None:
         self._failing = 0
         self._fail_until = self._drop_until = self._delay_until = float("-inf")
+        self._drop_s: float | None = None
         self._delay_s = 0.0
         self._held_until = float("-inf")
 
@@ -22,9 +23,10 @@ class Fates:
         """The next so many requests fail, if they come in time."""
         self._failing, self._fail_until = requests, until
 
-    def drop(self, until: float) -> None:
-        """Replies and parts of streams are lost until then."""
-        self._drop_until = until
+    def drop(self, seconds: float, until: float) -> None:
+        """Replies and parts of streams are lost for so long, from the first one on, if that is sent
+        in time."""
+        self._drop_s, self._drop_until = seconds, until
 
     def delay(self, delay_s: float, until: float) -> None:
         """What is sent until then comes so much later."""
@@ -44,10 +46,19 @@ class Fates:
 
     def due(self, kind: int, now: float) -> float | None:
         """When a message of this kind is to be sent, at ``now`` or later; None when it is lost."""
-        if now < self._drop_until and kind in _LOSABLE:
+        if self._loses(kind, now):
             return None
         at = now + self._delay_s if now < self._delay_until else now
         # Late messages keep their order, and nothing overtakes them when the fault is over: a
         # connection may be slow, but it never shuffles.
         self._held_until = max(at, self._held_until)
         return self._held_until
+
+    def _loses(self, kind: int, now: float) -> bool:
+        if now >= self._drop_until or kind not in _LOSABLE:
+            return False
+        if self._drop_s is not None:
+            # The first: of one that has nothing to say for a while something is lost too.
+            self._drop_until = now + self._drop_s
+            self._drop_s = None
+        return True

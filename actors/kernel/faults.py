@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import resource
 from collections import deque
 from collections.abc import Callable
@@ -26,8 +27,9 @@ from protocol.ports import Listener, Peer
 
 ANSWERED_S = 0.02
 """What an answer needs to leave this process: a turn of the event loop, and of zmq's thread."""
-FAIL_WITHIN_S = 30.0
-"""Requests that are to fail and do not come within this time will not fail any more."""
+BEGINS_WITHIN_S = 30.0
+"""Requests that are to fail and do not come within this time will not fail any more, and nothing is
+lost any more where nothing was sent."""
 LEAK_STEP_S = 0.05
 LEAK_STEPS = 20
 """Memory grows for a second, as a leak in a busy loop does."""
@@ -65,10 +67,10 @@ class Faults:
                 self.exit_delay_s = order.seconds
                 return self._told(None)
             case "fail":
-                self._begin(self._fates.fail, order.requests, self._now() + FAIL_WITHIN_S)
+                self._begin(self._fates.fail, order.requests, self._now() + BEGINS_WITHIN_S)
                 return self._told(None)
             case "drop":
-                self._begin(self._fates.drop, self._now() + order.seconds)
+                self._begin(self._fates.drop, order.seconds, self._now() + BEGINS_WITHIN_S)
                 return self._told(None, lasts_s=order.seconds)
             case "delay":
                 self._begin(self._fates.delay, order.delay_s, self._now() + order.seconds)
@@ -107,19 +109,22 @@ class Faults:
         if ceiling is not None:
             has_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             mib = max(1, int(ceiling * OVER_CEILING - has_mib))
-        lasts_s = LEAK_STEPS * LEAK_STEP_S + LEAK_HELD_S
-        self._grow(mib * MIB // LEAK_STEPS, LEAK_STEPS)
+        takes_s = LEAK_STEPS * LEAK_STEP_S + LEAK_HELD_S
+        self._grow(mib * MIB // LEAK_STEPS, LEAK_STEPS, frees=ceiling is None)
         if ceiling is None:
-            return self._told(None, lasts_s=lasts_s)
-        return self._told(lasts_s, replaces=True, lasts_s=lasts_s)
+            return self._told(None, lasts_s=takes_s)
+        return self._told(takes_s, replaces=True)
 
-    def _grow(self, step_bytes: int, steps: int) -> None:
+    def _grow(self, step_bytes: int, steps: int, *, frees: bool) -> None:
         if not steps:
-            self._loop.call_later(LEAK_HELD_S, self._ballast.clear)
+            # Above a ceiling it is kept until the process ends, however late that is seen.
+            if frees:
+                self._loop.call_later(LEAK_HELD_S, self._ballast.clear)
             return
         # Not of zeros, whose pages the kernel would not hand out before they are written to.
         self._ballast.append(bytearray(b"\xff") * step_bytes)
-        self._loop.call_later(LEAK_STEP_S, self._grow, step_bytes, steps - 1)
+        again = functools.partial(self._grow, step_bytes, steps - 1, frees=frees)
+        self._loop.call_later(LEAK_STEP_S, again)
 
     # --- requests and answers -------------------------------------------------------------
 

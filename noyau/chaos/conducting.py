@@ -99,6 +99,7 @@ class Conductor:
         except NoyauError:
             self.observed.withdrawn(fault, "refused")
             raise
+        fault.ordered_at = time.monotonic()
         self._start(self._follow(fault))
         return fault
 

@@ -1,7 +1,8 @@
 """Clients that want something all the time, and write down what became of it.
 
-They do what a careful program does: what ended in an error that may be retried is asked again,
-until a minute is over. What is remembered has a source of its own, so that it can be forgotten.
+They do what a careful program does: what ended in an error that may be retried, or may have been
+done or not, is asked again, until a minute is over. What is remembered has a source of its own, so
+that it can be forgotten.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from noyau.chaos.ledger import Entry, Ledger, Task
 from protocol.backoff import Backoff
 from protocol.client import Client
-from protocol.errors import DeadlineExceeded, NoyauError
+from protocol.errors import DeadlineExceeded, NoyauError, OutcomeUnknown
 from protocol.messages.actor import Ping
 from protocol.messages.memory import Recall, Remember
 from protocol.messages.orchestrator import Query
@@ -88,9 +89,9 @@ class Load:
             if error is None:
                 return
             task.code = error.code
-            # Its deadline is this client's own patience; nothing that it wishes for is harmed by
-            # being done twice.
-            again = error.retryable or isinstance(error, DeadlineExceeded)
+            # Its deadline is this client's own patience; and nothing that it wishes for is harmed
+            # by being done twice, which nobody but itself can know.
+            again = error.retryable or isinstance(error, (DeadlineExceeded, OutcomeUnknown))
             if not again or time.monotonic() >= until:
                 return
             if self.stop.is_set():

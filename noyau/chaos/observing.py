@@ -26,6 +26,9 @@ class Fault:
     """Whether another process is to take its place."""
     noticed_within_s: float | None = None
     """After so long the supervisor has to know; None where it need not."""
+    ordered_at: float | None = None
+    """When the answer to its order came: it is in force by then, and that time is counted from
+    here."""
     noticed_at: float | None = None
     sign: str = ""
     """What told that the supervisor knows."""

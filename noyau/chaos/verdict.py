@@ -71,7 +71,8 @@ def _late(fault: Fault) -> bool:
     """Whether it took the supervisor longer to know than its settings allow."""
     if fault.noticed_within_s is None:
         return False
-    until = fault.at + fault.noticed_within_s + NOTICE_SPARE_S
+    in_force_at = fault.at if fault.ordered_at is None else fault.ordered_at
+    until = in_force_at + fault.noticed_within_s + NOTICE_SPARE_S
     # What was over sooner, as when the supervisor died meanwhile, needed no noticing.
     known_at = min(
         (at for at in (fault.noticed_at, fault.recovered_at) if at is not None), default=math.inf

@@ -86,7 +86,7 @@ class Disturb(Ask[Disturbed], operation="actor.disturb", role=Role.OPERATE):
     leak       memory grows over the actor's ceiling; without one, by ``mib``, and is freed
     slow_exit  the next order to end is ignored for ``seconds``
     fail       the next ``requests`` end in `ActorUnavailable`
-    drop       the replies and parts of streams of the next ``seconds`` are lost
+    drop       replies and parts of streams are lost for ``seconds``, from the first one on
     delay      what is sent within the next ``seconds`` comes ``delay_s`` late, in its order
     """
 

@@ -7,7 +7,9 @@ import contextlib
 import json
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,14 +31,18 @@ from protocol.messages.memory import ListMemories
 from protocol.messages.storage import ListAssets
 from protocol.messages.supervisor import Inject, Status
 from protocol.messages.tool_user import ListTools
-from tests.integration.test_command import ROOT, noyau
+from tests.integration.test_command import ROOT, in_a_new_process, noyau
+from tests.support.events import watching
 from tests.support.system import System, connect, pid_of, running, running_pid, shared, status_when
 from tests.support.waiting import eventually
 
 COUNTING = "actors.cpu_engine.class=tests.support.actors:CountingEngine"
-ALLOWED = (COUNTING, "chaos.allowed=true", "hang.idle_s=1", "hang.stuck_s=1.5", "hang.term_s=0.2")
+ALLOWED = (COUNTING, "chaos.allowed=true")
+SOON_HUNG = ("hang.idle_s=1", "hang.stuck_s=1.5", "hang.term_s=0.2")
 BOUND_S = 40.0
 """Only a machine that is swamped, or a defect, takes so long."""
+LONG_S = 600.0
+"""Of a fault that the test ends."""
 
 
 @contextlib.asynccontextmanager
@@ -71,34 +77,60 @@ def broken_again_and_again() -> Iterator[System]:
         yield system
 
 
+@pytest.fixture(scope="module")
+def soon_taken_for_hung() -> Iterator[System]:
+    """The same for those that hang. Nothing else is tried here: whoever gets no time from a busy
+    machine for a second is replaced too."""
+    with shared(*ALLOWED, *SOON_HUNG, "restart.max_restarts=1000") as system:
+        yield system
+
+
 # --- the process is gone, and another takes its place -----------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "target", "sign"),
+    ("kind", "target"),
     [
-        ("kill", "storage", "storage"),
-        ("kill", "spawner", "spawner"),
-        ("kill", "supervisor", "supervisor"),
-        ("stop", "memory", "memory"),
-        ("stop", "spawner", "spawner"),
-        ("stop", "supervisor", "supervisor"),
-        ("spin", "tool_user", "tool_user"),
-        ("stall", "storage", "storage"),
-        ("slow_exit", "tool_user", "draining"),
-        ("slow_start", "storage", "storage"),
+        ("kill", "storage"),
+        ("kill", "spawner"),
+        ("kill", "supervisor"),
+        ("stop", "memory"),
+        ("stop", "spawner"),
+        ("stop", "supervisor"),
+        ("slow_exit", "tool_user"),
+        ("slow_start", "storage"),
     ],
 )
 async def test_a_fault_that_ends_a_process_is_noticed_and_another_one_answers(
-    broken_again_and_again: System, kind: str, target: str, sign: str
+    broken_again_and_again: System, kind: str, target: str
 ) -> None:
     async with put_in(broken_again_and_again, kind, target) as (client, fault):
-        assert sign in fault.sign
-        assert fault.by not in ("", fault.epoch)
-        assert fault.recover_ms is not None
         if kind in ("slow_exit", "slow_start"):
+            assert fault.recover_ms is not None
             assert fault.recover_ms >= 1000
-        assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
+        await noticed_and_followed(client, fault)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        # On a busy machine it gets too little of a core to be told from one that is starved.
+        pytest.param("spin", "tool_user", marks=pytest.mark.alone),
+        ("stall", "storage"),
+    ],
+)
+async def test_one_that_hangs_is_noticed_and_another_one_answers(
+    soon_taken_for_hung: System, kind: str, target: str
+) -> None:
+    async with put_in(soon_taken_for_hung, kind, target) as (client, fault):
+        await noticed_and_followed(client, fault)
+
+
+async def noticed_and_followed(client: Client, fault: Fault) -> None:
+    assert fault.step.target in fault.sign
+    assert fault.by not in ("", fault.epoch)
+    assert fault.recover_ms is not None
+    assert (await client.ask(Query(text="count", max_tokens=3))).text == "0 1 2 "
 
 
 async def test_one_that_ignores_the_order_to_end_is_killed_when_its_time_is_over() -> None:
@@ -113,15 +145,22 @@ async def test_who_asks_one_that_starts_slowly_waits_for_it(
 ) -> None:
     async with await connect(broken_again_and_again) as client:
         await client.ask(Inject(fault="slow_start", target="storage", seconds=2))
+        killed_at = time.monotonic()
         await client.ask(Inject(fault="kill", target="storage"))
-        await status_when(client, lambda s: "storage starting" in s.reason)
         assert (await client.ask(ListAssets())).assets
+        assert time.monotonic() - killed_at >= 2
 
 
 async def test_memory_that_grows_over_a_ceiling_has_the_actor_drained() -> None:
-    async with broken("leak", "tool_user", 1.0, "actors.tool_user.memory_mib=200") as (_, fault):
+    ceiling = "actors.tool_user.memory_mib=200"
+    async with (
+        running(*ALLOWED, ceiling) as system,
+        await connect(system) as watcher,
+        watching(watcher, "actor.too_large") as told,
+        put_in(system, "leak", "tool_user") as (_, fault),
+    ):
         assert fault.replaces
-        assert "more than its 200" in fault.sign
+        assert "more than its 200" in (await told.until("actor.too_large", "tool_user")).text
         assert fault.by != fault.epoch
 
 
@@ -132,12 +171,22 @@ async def test_memory_without_a_ceiling_is_freed_again_and_nobody_is_replaced() 
 
     async with running(*ALLOWED) as system, await connect(system) as client:
         before = await client.status()
+        pid = pid_of(before, "tool_user")
+        large, small = rss(before) + 150 * 2**20, rss(before) + 100 * 2**20
+        assert peak_rss(pid) < small
         told = await client.ask(Disturb(fault="leak", mib=200), to="tool_user")
         assert not told.replaces
-        large, small = rss(before) + 150 * 2**20, rss(before) + 100 * 2**20
-        await status_when(client, lambda s: rss(s) > large)
+        # It has so much for half a second only.
+        await eventually(lambda: peak_rss(pid) > large)
         after = await status_when(client, lambda s: rss(s) < small)
-        assert pid_of(after, "tool_user") == pid_of(before, "tool_user")
+        assert pid_of(after, "tool_user") == pid
+
+
+def peak_rss(pid: int) -> int:
+    """The most bytes that a process had in memory so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kib) * 1024
 
 
 @pytest.fixture(scope="module")
@@ -181,19 +230,11 @@ async def test_an_answer_outlives_an_orchestrator_and_an_engine_that_fail_reques
 
 async def test_a_lost_reply_ends_by_the_deadline_and_the_next_one_arrives() -> None:
     async with running(*ALLOWED) as system, await connect(system) as client:
-        await client.ask(Disturb(fault="drop", seconds=1), to="memory")
+        await client.ask(Disturb(fault="drop", seconds=LONG_S), to="memory")
         with pytest.raises(DeadlineExceeded):
             await client.ask(ListMemories(limit=1), timeout_s=0.3)
-        assert await answered(client)
-
-
-async def answered(client: Client) -> bool:
-    """Ask until the fault is over."""
-    async with asyncio.timeout(BOUND_S):
-        while True:
-            with contextlib.suppress(DeadlineExceeded):
-                await client.ask(ListMemories(limit=1), timeout_s=0.3)
-                return True
+        await client.ask(Disturb(fault="none"), to="memory")
+        assert (await client.ask(ListMemories(limit=1))).items == []
 
 
 @pytest.mark.parametrize("victim", ["orchestrator", "cpu_engine"])
@@ -233,13 +274,13 @@ async def test_a_stream_that_is_late_keeps_its_order_and_needs_no_seam(
 
 async def test_a_late_reply_ends_by_the_deadline_and_is_nobodys_when_it_comes() -> None:
     async with running(*ALLOWED) as system, await connect(system) as client:
-        await client.ask(Disturb(fault="delay", seconds=0.5, delay_s=1.0), to="memory")
-        with pytest.raises(DeadlineExceeded):
-            await client.ask(ListMemories(limit=1), timeout_s=0.3)
+        await client.ask(Disturb(fault="delay", seconds=LONG_S, delay_s=2.0), to="memory")
         late = client.caller.late
-        assert await answered(client)
+        with pytest.raises(DeadlineExceeded):
+            await client.ask(ListMemories(limit=1), timeout_s=0.5)
+        await client.ask(Disturb(fault="none"), to="memory")
         await eventually(lambda: client.caller.late > late, BOUND_S)
-        assert await answered(client)
+        assert (await client.ask(ListMemories(limit=1))).items == []
 
 
 async def test_what_is_got_wrong_can_be_ended() -> None:
@@ -312,16 +353,21 @@ SIMULATED = (
 )  # fmt: skip
 
 
-async def chaos(system: System, *words: str) -> tuple[int, str, str]:
-    done = await asyncio.to_thread(noyau, "chaos", *words, run_folder=system.run_folder)
+async def chaos(system: System, *words: str, bound_s: float = 90) -> tuple[int, str, str]:
+    settings = {"NOYAU_RUN__FOLDER": str(system.run_folder)}
+    done = await asyncio.to_thread(
+        in_a_new_process, ("chaos", *words), settings, bound_s=bound_s
+    )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.alone
+@pytest.mark.timeout(300)
 async def test_a_short_random_run_keeps_the_budget_and_leaves_nothing() -> None:
     async with running(*SIMULATED) as system:
         words = ("--seed", "1", "--for", "10s", "--clients", "2", "--json")
-        code, out, error = await chaos(system, *words)
+        # After its ten seconds it waits up to 90 until all is healthy, and a minute for answers.
+        code, out, error = await chaos(system, *words, bound_s=200)
         assert code == 0, out + error
         found = json.loads(out)
         assert list(found)[:7] == [

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from noyau import Client
 from noyau.app import VERBS
 from noyau.processes import alive
+from protocol.lifecycle import Health
 from protocol.messages.supervisor import Status
 from tests.support.invoking import invoked
 from tests.support.model import shared_assets
@@ -44,22 +46,32 @@ AT_ONCE = (
 )  # fmt: skip
 
 
+PLAIN = {"COLUMNS": "200", "NO_COLOR": "1"}
+
+
 def noyau(
     *arguments: str, run_folder: Path | None = None, stdin: str | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command; returns what it printed and its exit code. In this process where it can
     be, as a new one takes a second to import what it needs: not in the main thread, whose loop is
     the test's, and inside which the command's own cannot run."""
-    settings = {"COLUMNS": "200", "NO_COLOR": "1"} | variables
+    settings = PLAIN | variables
     if run_folder is not None:
         settings["NOYAU_RUN__FOLDER"] = str(run_folder)
     if arguments[0] in AT_ONCE and threading.current_thread() is not threading.main_thread():
         return invoked(*arguments, stdin=stdin or "", **settings)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")} | settings
+    return in_a_new_process(arguments, settings, stdin or "")
+
+
+def in_a_new_process(
+    arguments: Sequence[str], settings: Mapping[str, str], stdin: str = "", bound_s: float = 90
+) -> subprocess.CompletedProcess[str]:
+    """The same, wherever this is called; a process that is not done after ``bound_s`` is killed."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("NOYAU_")}
     return subprocess.run(
         [sys.executable, "-m", "noyau", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
-        input=stdin if stdin is not None else "",
+        cwd=ROOT, env=own | PLAIN | dict(settings), capture_output=True, text=True,
+        timeout=bound_s, check=False, input=stdin,
     )  # fmt: skip
 
 
@@ -68,6 +80,11 @@ async def command(system: System, *arguments: str, stdin: str | None = None) -> 
     done = await asyncio.to_thread(noyau, *arguments, run_folder=system.run_folder, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+async def until_healthy(system: System) -> None:
+    async with await connect(system) as client:
+        await status_when(client, lambda found: found.health is Health.HEALTHY)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -141,6 +158,7 @@ def test_a_run_folder_too_long_for_a_socket_is_told_with_the_remedy(tmp_path: Pa
 
 async def test_asking_status_restart_and_down_work_on_a_running_system() -> None:
     async with running() as system:
+        await until_healthy(system)
         found = json.loads(await command(system, "status", "--json"))
         assert found["health"] == "healthy"
         assert isinstance(found["supervisor"]["pid"], int)
@@ -192,6 +210,7 @@ async def test_a_second_supervisor_on_one_run_folder_refuses_and_names_the_first
         assert second.returncode == 78
         assert f"pid {first}" in second.stderr
         assert "Traceback" not in second.stderr
+        await until_healthy(system)
         assert json.loads(await command(system, "status", "--json"))["health"] == "healthy"
 
 

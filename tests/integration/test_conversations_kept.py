@@ -211,6 +211,8 @@ async def test_with_none_allowed_no_memory_is_put_into_a_prompt() -> None:
     none = "actors.orchestrator.settings.memories=0"
     async with running(*SIMULATED, none) as system, await connect(system) as client:
         await client.ask(Remember(text="The user's dog is called Rex."), timeout_s=60)
-        asked = await client.ask(Query(text="What is the name of my dog?", max_tokens=4))
+        asked = await client.ask(
+            Query(text="What is the name of my dog?", max_tokens=4, tools=False)
+        )
         assert asked.metadata.memories == []
         assert asked.metadata.missing == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +45,15 @@ async def ask(client: Client, **more: object) -> Answer:
 
 
 async def loaded(client: Client) -> list[str]:
+    """As the engine's last heartbeat told."""
     cpu = next(one for one in (await client.ask(GetRuntime())).engines if one.name == "cpu_engine")
     return cpu.model.split(", ")
+
+
+async def loaded_when(client: Client, wanted: Callable[[list[str]], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not wanted(await loaded(client)):
+            await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
 
 
 async def test_a_model_is_loaded_when_it_is_asked_for_and_the_one_used_least_makes_room(
@@ -60,10 +67,10 @@ async def test_a_model_is_loaded_when_it_is_asked_for_and_the_one_used_least_mak
         assert one.metadata.engines[0].model_name == "one"
         # The same weights: the same answer.
         assert one.text == first.text
-        assert sorted(await loaded(client)) == sorted([name, "one"])
+        await loaded_when(client, lambda found: sorted(found) == sorted([name, "one"]))
         assert (await ask(client)).text == first.text
         assert (await ask(client, model="two")).metadata.engines[0].model_name == "two"
-        assert sorted(await loaded(client)) == sorted([name, "two"])
+        await loaded_when(client, lambda found: sorted(found) == sorted([name, "two"]))
 
 
 async def test_an_expert_brings_its_model(system: System) -> None:
@@ -76,9 +83,7 @@ async def test_an_expert_brings_its_model(system: System) -> None:
 async def test_a_model_leaves_when_its_time_is_over(system: System) -> None:
     async with await connect(system) as client:
         assert (await ask(client, model="one", keep_alive_s=0)).text
-        async with asyncio.timeout(30):
-            while "one" in await loaded(client):
-                await client.caller.wait_for_news(client.caller.clock.now() + 0.05)
+        await loaded_when(client, lambda found: "one" not in found)
 
 
 async def test_a_model_whose_file_is_lost_is_told_and_harms_no_other(system: System) -> None:
@@ -101,7 +106,7 @@ async def test_texts_are_embedded_by_a_model_for_that_beside_the_answers(system:
         assert told.prompt_tokens > 41 * 4
         named = await client.ask(EmbedTexts(texts=[SENTENCE], model="minilm"), to="cpu_engine")
         assert named.model == told.model
-        assert told.model_name in await loaded(client)
+        await loaded_when(client, lambda found: told.model_name in found)
 
 
 async def test_what_cannot_be_embedded_is_refused_in_words(system: System) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.lifecycle import Health
 from protocol.messages.supervisor import Status
 from tests.support.system import System, connect, pid_of, running, shared, status_when
 
@@ -139,6 +140,8 @@ async def test_it_streams_an_answer_that_needs_more_than_one_credit(
 
 
 async def test_it_shows_how_noyau_is(node: Node, system: System) -> None:
+    async with await connect(system) as client:
+        await status_when(client, lambda found: found.health is Health.HEALTHY)
     done = await node.ask(system, "--status")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith("healthy")

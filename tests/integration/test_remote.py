@@ -32,7 +32,7 @@ from protocol.messages import OPERATIONS
 from protocol.messages.actor import Hello, Ping, Pong
 from protocol.messages.base import Event, Role
 from protocol.messages.memory import ListMemories
-from protocol.messages.supervisor import Drain, Restart, WatchEvents
+from protocol.messages.supervisor import Drain, Restart, Status, WatchEvents
 from protocol.transport import ZmqTransport
 from tests.integration.test_command import noyau
 from tests.support.events import watching
@@ -197,19 +197,31 @@ async def test_an_answer_whose_maker_dies_while_the_network_is_broken_goes_on_to
 # --- strangers ------------------------------------------------------------------------------
 
 
-async def silence(endpoint: str, **options: bytes) -> None:
-    """Connect with zmq alone, send what everybody would be answered, and hear nothing of it."""
+def refused_by(found: Status, name: str) -> int:
+    """How many a process has refused so far."""
+    if name == "supervisor":
+        return found.strangers
+    return next(actor.counters.rejected for actor in found.actors if actor.name == name)
+
+
+async def silence(system: RemoteSystem, name: str, endpoint: str, **options: bytes) -> None:
+    """Connect with zmq alone, send what everybody would be answered, and hear nothing of it: not
+    until that process has counted it as refused, and not after that."""
     context = zmq.asyncio.Context()
-    with context.socket(zmq.DEALER) as socket:
-        socket.set(zmq.LINGER, 0)
-        socket.set(zmq.RECONNECT_IVL, -1)
-        for name, value in options.items():
-            socket.set(getattr(zmq, name), value)
-        socket.connect(endpoint)
-        await socket.send(
-            Codec().encode(Envelope(new_id(), Kind.REQUEST, "actor.ping", body={})), zmq.NOBLOCK
-        )
-        assert not await socket.poll(int(SILENCE_S * 1000))
+    async with system.system.client() as local:
+        before = refused_by(await local.status(), name)
+        with context.socket(zmq.DEALER) as socket:
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.RECONNECT_IVL, -1)
+            for option, value in options.items():
+                socket.set(getattr(zmq, option), value)
+            socket.connect(endpoint)
+            await socket.send(
+                Codec().encode(Envelope(new_id(), Kind.REQUEST, "actor.ping", body={})),
+                zmq.NOBLOCK,
+            )
+            await status_when(local, lambda found: refused_by(found, name) > before)
+            assert not await socket.poll(int(SILENCE_S * 1000))
     context.term()
 
 
@@ -237,7 +249,8 @@ async def test_a_stranger_is_answered_nothing_and_counted(
 ) -> None:
     known = noyau_afar.authorize("laptop", Role.OPERATE)
     before = await refusals(noyau_afar)
-    await silence(noyau_afar.endpoint, **STRANGERS[who](noyau_afar, known))
+    it = STRANGERS[who](noyau_afar, known)
+    await silence(noyau_afar, "supervisor", noyau_afar.endpoint, **it)
     assert await refusals(noyau_afar) == before + 1
 
 
@@ -246,7 +259,8 @@ async def test_no_process_answers_a_stranger(noyau_afar: RemoteSystem, name: str
     async with noyau_afar.client(noyau_afar.authorize("laptop", Role.OBSERVE)) as client:
         entries = client.caller.directory.entries
         endpoint = entries[name].endpoint if name in entries else noyau_afar.endpoint
-    await silence(endpoint, **options_of(noyau_afar.server_key, new_key_pair()))
+    it = options_of(noyau_afar.server_key, new_key_pair())
+    await silence(noyau_afar, name, endpoint, **it)
 
 
 async def test_a_client_with_an_unknown_key_is_told_what_to_do(noyau_afar: RemoteSystem) -> None:

@@ -21,7 +21,7 @@ from supervision.forkserver import PIPE_BYTES
 from supervision.output import Outputs
 from supervision.spawner import SpawnedProcess, Spawner, SpawnerEvents, SpawnOrder
 from tests.support.scripts import ROOT, run_python
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE_S, eventually, until
 
 
 @pytest.fixture(autouse=True)
@@ -613,7 +613,7 @@ async def test_a_close_leaves_nothing_behind(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     async with owner(tmp_path) as it:
         families = [*await it.spawn_family("a.1"), *await it.spawn_family("b.1")]
-        await it.spawner.close()
+        await it.spawner.close(PATIENCE_S)
         assert all(is_over(pidfd) for pidfd in families)
         assert it.spawner.pid is None
         assert it.died == 0
@@ -628,7 +628,7 @@ async def test_a_close_leaves_nothing_behind_when_the_last_words_were_not_read(
         it.order("a.2", "end", code=0)
         # The loop does not run, so what the spawner says stays in the socket.
         until(lambda: _unread(it.spawner))
-        await it.spawner.close()
+        await it.spawner.close(PATIENCE_S)
         assert all(is_over(pidfd) for pidfd in family)
     assert capfd.readouterr().err == ""
 

@@ -162,6 +162,14 @@ def test_a_fault_that_is_noticed_too_late_breaks_it() -> None:
     assert broken(faults=[fault(noticed_within_s=0.2, noticed_at=101.1)]) == []
 
 
+def test_the_time_to_notice_begins_with_the_answer_to_the_order() -> None:
+    known: dict[str, Any] = {"noticed_within_s": 0.2, "ordered_at": 102.0, "recovered_at": 104.0}
+    assert broken(faults=[fault("stop", at=100.0, noticed_at=103.1, **known)]) == []
+    assert broken(faults=[fault("stop", at=100.0, noticed_at=103.3, **known)]) == [
+        "every fault is noticed in time: stop storage at 1.0 s (noticed after 3.3 s)"
+    ]
+
+
 def test_what_was_over_before_it_had_to_be_noticed_needed_no_notice() -> None:
     assert broken(faults=[fault(noticed_within_s=0.2, noticed_at=None)]) == []
 
