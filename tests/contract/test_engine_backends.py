@@ -330,8 +330,15 @@ def test_a_cancelled_generation_leaves_its_slot_to_the_next(bench: Bench) -> Non
 def test_several_threads_are_served_each_its_own(bench: Bench) -> None:
     """More than there are slots: those that find none wait inside."""
     prompts = [COUNT, PARIS, EMOJI, "What is two plus two?"]
+    # A pool's thread that is done before the last one was begun would do that one's work too.
+    together = threading.Barrier(len(prompts))
+
+    def run_one(prompt: str) -> Run:
+        together.wait(PATIENCE_S)
+        return generate(bench, ask(prompt, 8))
+
     with ThreadPoolExecutor(len(prompts)) as threads:
-        runs = list(threads.map(lambda prompt: generate(bench, ask(prompt, 8)), prompts))
+        runs = list(threads.map(run_one, prompts))
     for run, prompt in zip(runs, prompts, strict=True):
         alone = generate(bench, ask(prompt, 1))
         assert run.done.prompt_tokens == alone.done.prompt_tokens
